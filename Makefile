@@ -1,0 +1,88 @@
+# ichwatch: build, demo and checks. `make` alone lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+# What may be set: make fuzz FUZZTIME=5m, make demo ARGS='--once --json'
+FUZZTIME     ?= 30s
+BENCHTIME    ?= 1s
+TEST_TIMEOUT ?= 20m
+ARGS         ?=
+VERSION      ?= 0.1.0-dev$(addprefix +,$(shell git rev-parse -q --verify --short HEAD 2>/dev/null))
+
+# Orthanc and mosquitto lie in /usr/sbin, which not every user's PATH has.
+export PATH := $(PATH):/usr/sbin
+export CGO_ENABLED := 1
+# A checkout that git cannot read (no commit yet, another owner) still builds;
+# the binary then does not know its revision.
+export GOFLAGS := $(GOFLAGS) -buildvcs=$(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo true || echo false)
+
+# The library that `make runtime` leaves. It is handed over in the recipes and
+# not exported: fetch.sh reads the same variable as the place to copy from.
+RUNTIME := $(abspath bin/libonnxruntime.so.1)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/ichwatch (needs Go and a C compiler)
+	@command -v $${CC:-gcc} >/dev/null || { echo "no C compiler: install gcc (Debian, Ubuntu: apt-get install gcc libc6-dev)" >&2; exit 1; }
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ichwatch ./daemon
+
+.PHONY: runtime
+runtime: ## bin/libonnxruntime.so.1, fetched once and verified by its hash
+	@bash infer/onnx/fetch.sh bin
+
+.PHONY: demo
+demo: runtime build ## the daemon, a scanner, a PACS and a broker, live in this terminal
+	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' bin/ichwatch demo $(ARGS)
+
+.PHONY: peers
+peers: ## the real programs that the tests talk to: DCMTK, Orthanc, mosquitto
+	@.ci/peers
+
+.PHONY: test
+test: runtime peers build lint ## everything: unit, race, peers, scripts; lists what was skipped
+	@ICHWATCH_REQUIRE_PEERS=1 ICHWATCH_ONNXRUNTIME='$(RUNTIME)' \
+		go test -race -count=1 -timeout $(TEST_TIMEOUT) -json ./... ./.ci/testreport | go run ./.ci/testreport
+
+.PHONY: race
+race: ## go test -race without the peers, while working
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: runtime ## every benchmark
+	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: lint
+lint: ## go vet, gofumpt, staticcheck
+	go vet ./... ./.ci/testreport
+	@unformatted=$$(go tool gofumpt -l .); \
+	[ -z "$$unformatted" ] || { echo "not formatted (go tool gofumpt -w FILE):"; echo "$$unformatted"; exit 1; } >&2
+	go tool staticcheck ./... ./.ci/testreport
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is called (needs the Go vulnerability database)
+	go build ./... # so that what fails below is not the code
+	@rc=0; timeout 300 go tool govulncheck ./... || rc=$$?; \
+	case $$rc in \
+	0) ;; \
+	3) exit 3 ;; \
+	*) echo "NOT CHECKED: govulncheck gave no answer (exit $$rc); its database may be out of reach" >&2 ;; \
+	esac
+
+.PHONY: clean
+clean: ## remove what was built and fetched
+	rm -rf bin
