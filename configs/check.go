@@ -1,0 +1,100 @@
+package configs
+
+import (
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+)
+
+// Check looks at what the configuration says of this machine: the files it names
+// must be there and fit to read. Each problem has its key, none a line.
+func Check(c *Config) Problems {
+	var ps Problems
+	if dir := nearestDir(c.Spool.Dir); dir != "" {
+		ps = append(ps, Problem{Key: "spool.dir", Value: c.Spool.Dir, Wrong: "cannot be made: " + dir + " is not a directory", Allowed: "a directory, or a path where one can be made"})
+	}
+	if c.Triage.Enabled && len(c.Triage.Models) > 0 {
+		for i, dir := range c.Triage.Models {
+			for _, name := range []string{"manifest.yaml", "model.onnx"} {
+				ps.file(entry("triage.models", i), filepath.Join(dir, name))
+			}
+		}
+		ps.file("onnxruntime.library", c.ONNXRuntime.Library)
+	}
+	m := &c.Alerts.MQTT
+	ps.file("alerts.mqtt.ca_file", m.CAFile)
+	ps.file("alerts.mqtt.certificate_file", m.CertificateFile)
+	ps.secret("alerts.mqtt.password_file", m.PasswordFile)
+	ps.secret("alerts.mqtt.key_file", m.KeyFile)
+	return ps
+}
+
+// file notes a file that is not there or no file.
+func (ps *Problems) file(key, path string) (os.FileInfo, bool) {
+	if path == "" {
+		return nil, false
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "cannot be used: " + reason(err), Err: err})
+	case !info.Mode().IsRegular():
+		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "is not a file"})
+	default:
+		return info, true
+	}
+	return nil, false
+}
+
+// secret notes as well a file that others may read.
+func (ps *Problems) secret(key, path string) {
+	if info, ok := ps.file(key, path); ok && info.Mode().Perm()&0o007 != 0 {
+		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "may be read or written by everyone", Allowed: "mode 0600 or 0640 (chmod o= FILE)"})
+	}
+}
+
+// nearestDir returns the first existing path from dir upwards if it is not a
+// directory, else "".
+func nearestDir(dir string) string {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return dir
+		}
+		if err == nil || dir == filepath.Dir(dir) {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// Warnings names what is allowed but seldom meant. The daemon logs each at start.
+func (c *Config) Warnings() Problems {
+	var ps Problems
+	warn := func(key, wrong string) { ps = append(ps, Problem{Key: key, Wrong: wrong}) }
+	if d := Default(); c.Site == d.Site && c.Device == d.Device {
+		warn("site", "site and device still have their defaults; two appliances with the same names mix their alerts")
+	}
+	if len(c.DICOM.CallingAETitles) == 0 {
+		warn("dicom.calling_ae_titles", "is empty: any AE title may send")
+	}
+	if len(c.Destinations) == 0 {
+		warn("destinations", "is empty: studies are kept here and sent nowhere")
+	}
+	switch {
+	case !c.Triage.Enabled:
+		warn("triage.enabled", "is false: every study ends as NOT-ANALYSED")
+	case len(c.Triage.Models) == 0:
+		warn("triage.models", "is empty: every study ends as NOT-ANALYSED")
+	case c.ONNXRuntime.SHA256 == "":
+		warn("onnxruntime.sha256", "is empty: the library is loaded unverified")
+	}
+	if u, err := url.Parse(c.Alerts.MQTT.Broker); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) {
+		warn("alerts.mqtt.broker", "is spoken to without TLS: alerts and passwords cross the network in the clear")
+	}
+	if host, _, _ := net.SplitHostPort(c.Monitor.Listen); c.Monitor.Listen != "" && !isLoopback(host) {
+		warn("monitor.listen", "is open to the network and asks for no password")
+	}
+	return ps
+}

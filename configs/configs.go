@@ -1,0 +1,203 @@
+// Package configs is the schema of ichwatch.yaml and its strict loader.
+//
+// The commented reference, ichwatch.yaml, is embedded and is the only place
+// where a default stands. A user's file holds what differs from it:
+//
+//	the file's YAML nodes -> shape (document.go): unknown keys, repeated keys,
+//	                         lists and sections where they belong; each mistake
+//	                         is noted with its line and taken out of the tree
+//	what is left          -> viper over the embedded defaults, UnmarshalExact
+//	                         without weak typing (units.go has the typed values)
+//	the decoded Config    -> ranges and rules across keys (validate.go)
+//
+// Nothing stops at the first mistake: Load and Parse return all of them as
+// [Problems]. Whatever depends on the machine and not on the file (files that
+// must exist) is left to [Check].
+package configs
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"time"
+)
+
+//go:embed ichwatch.yaml
+var reference []byte
+
+// Reference returns the commented ichwatch.yaml: every key with its meaning, its
+// unit and its default.
+func Reference() []byte { return append([]byte(nil), reference...) }
+
+// Config is a whole configuration, valid as Parse returns it. The comments of
+// the keys stand in ichwatch.yaml; here stand the units and shapes.
+type Config struct {
+	Site         string        `mapstructure:"site"`   // one MQTT topic level
+	Device       string        `mapstructure:"device"` // one MQTT topic level
+	Log          Log           `mapstructure:"log"`
+	DICOM        DICOM         `mapstructure:"dicom"`
+	Spool        Spool         `mapstructure:"spool"`
+	Destinations []Destination `mapstructure:"destinations"`
+	Triage       Triage        `mapstructure:"triage"`
+	ONNXRuntime  ONNXRuntime   `mapstructure:"onnxruntime"`
+	Alerts       Alerts        `mapstructure:"alerts"`
+	Monitor      Monitor       `mapstructure:"monitor"`
+}
+
+// Log says what is written and how.
+type Log struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn, error: as slog.Level.UnmarshalText takes it
+	Format string `mapstructure:"format"` // text, json
+}
+
+// DICOM is the acceptor that faces the scanner.
+type DICOM struct {
+	AETitle                string        `mapstructure:"ae_title"`
+	Listen                 string        `mapstructure:"listen"` // host:port as net.Listen takes it
+	AcceptAnyCalledAE      bool          `mapstructure:"accept_any_called_ae"`
+	CallingAETitles        []string      `mapstructure:"calling_ae_titles"` // empty: any
+	MaxPDU                 Size          `mapstructure:"max_pdu"`
+	MaxAssociations        int           `mapstructure:"max_associations"`
+	MaxAssociationsPerHost int           `mapstructure:"max_associations_per_host"` // at most MaxAssociations
+	ARTIMTimeout           time.Duration `mapstructure:"artim_timeout"`
+	IdleTimeout            time.Duration `mapstructure:"idle_timeout"`
+	ReadTimeout            time.Duration `mapstructure:"read_timeout"`
+	WriteTimeout           time.Duration `mapstructure:"write_timeout"`
+	MaxObject              Size          `mapstructure:"max_object"`
+	DrainTimeout           time.Duration `mapstructure:"drain_timeout"`
+}
+
+// Spool is the durable store.
+type Spool struct {
+	Dir           string        `mapstructure:"dir"`            // absolute
+	HighWatermark Share         `mapstructure:"high_watermark"` // of the disk, in use
+	Reserve       Size          `mapstructure:"reserve"`        // of the disk, free
+	Retention     time.Duration `mapstructure:"retention"`
+}
+
+// Destination is one receiver of everything that arrives.
+type Destination struct {
+	Name           string   `mapstructure:"name" must:"be given"`
+	Address        string   `mapstructure:"address" must:"be given"` // host:port
+	CalledAETitle  string   `mapstructure:"called_ae_title" must:"be given"`
+	CallingAETitle string   `mapstructure:"calling_ae_title"` // filled from DICOM.AETitle where left out
+	Timeouts       Timeouts `mapstructure:"timeouts"`
+	Retry          Retry    `mapstructure:"retry"`
+}
+
+// Timeouts bound the steps of sending to a destination.
+type Timeouts struct {
+	Dial  time.Duration `mapstructure:"dial"`
+	ACSE  time.Duration `mapstructure:"acse"`
+	Read  time.Duration `mapstructure:"read"`
+	Write time.Duration `mapstructure:"write"`
+}
+
+// Retry is the waiting time between tries: Initial, doubled each time up to Max.
+type Retry struct {
+	Initial time.Duration `mapstructure:"initial"`
+	Max     time.Duration `mapstructure:"max"`
+}
+
+// Triage says whether, with what and at which slices to look.
+type Triage struct {
+	Enabled     bool          `mapstructure:"enabled"`
+	Models      []string      `mapstructure:"models"`  // absolute folders
+	Workers     int           `mapstructure:"workers"` // 0: as many as cores
+	Quiet       time.Duration `mapstructure:"quiet"`
+	Eligibility Eligibility   `mapstructure:"eligibility"`
+}
+
+// Eligibility is the gate in front of the models. All texts are DICOM code
+// strings (VR CS).
+type Eligibility struct {
+	Modalities            []string `mapstructure:"modalities"`
+	RefuseImageTypes      []string `mapstructure:"refuse_image_types"`
+	BodyParts             []string `mapstructure:"body_parts"` // empty: any
+	AcceptMissingBodyPart bool     `mapstructure:"accept_missing_body_part"`
+	RefuseContrast        bool     `mapstructure:"refuse_contrast"`
+}
+
+// ONNXRuntime names the shared library that runs the models.
+type ONNXRuntime struct {
+	Library   string   `mapstructure:"library"` // absolute
+	SHA256    string   `mapstructure:"sha256"`  // lower-case hex; empty: not verified
+	Providers []string `mapstructure:"providers"`
+}
+
+// Alerts says how the people on call are told.
+type Alerts struct {
+	Identity   string       `mapstructure:"identity"` // uid, pseudonym
+	MQTT       MQTT         `mapstructure:"mqtt"`
+	Escalation []Escalation `mapstructure:"escalation"`
+}
+
+// MQTT is the broker and how to speak to it.
+type MQTT struct {
+	Broker          string        `mapstructure:"broker"` // tcp://host:port, tls://host:port
+	Root            string        `mapstructure:"root"`
+	ClientID        string        `mapstructure:"client_id"` // filled from site and device where left out
+	Username        string        `mapstructure:"username"`
+	PasswordFile    string        `mapstructure:"password_file"`
+	CAFile          string        `mapstructure:"ca_file"`
+	CertificateFile string        `mapstructure:"certificate_file"`
+	KeyFile         string        `mapstructure:"key_file"`
+	KeepAlive       time.Duration `mapstructure:"keep_alive"`
+}
+
+// Escalation is one step while nobody has acknowledged; After runs from the step
+// before it.
+type Escalation struct {
+	After time.Duration `mapstructure:"after" must:"be given"`
+}
+
+// Monitor is the HTTP listener for health and metrics.
+type Monitor struct {
+	Listen string `mapstructure:"listen"` // empty: off
+}
+
+// Default returns the configuration that the embedded reference describes, as an
+// empty file gives it.
+func Default() *Config {
+	c, err := Parse("ichwatch.yaml", nil)
+	if err != nil {
+		panic(fmt.Sprintf("configs: the embedded reference does not load: %v", err))
+	}
+	return c
+}
+
+// Load reads and parses the file at path. Its error, where there is one, is a
+// [Problems] with every mistake in the file.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, Problems{{File: path, Wrong: "cannot be read: " + reason(err), Err: err}}
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for the bytes of a file; name stands in front of every problem.
+func Parse(name string, data []byte) (*Config, error) {
+	d := readDocument(name, data)
+	c := d.decode()
+	d.validate(c)
+	if len(d.problems) > 0 {
+		d.problems.sort()
+		return nil, d.problems
+	}
+	c.fill()
+	return c, nil
+}
+
+// fill derives what the reference says is derived.
+func (c *Config) fill() {
+	c.DICOM.MaxAssociationsPerHost = min(c.DICOM.MaxAssociationsPerHost, c.DICOM.MaxAssociations)
+	for i := range c.Destinations {
+		if c.Destinations[i].CallingAETitle == "" {
+			c.Destinations[i].CallingAETitle = c.DICOM.AETitle
+		}
+	}
+	if c.Alerts.MQTT.ClientID == "" {
+		c.Alerts.MQTT.ClientID = "ichwatch-" + c.Site + "-" + c.Device
+	}
+}

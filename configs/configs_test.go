@@ -1,0 +1,290 @@
+package configs_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ichwatch/configs"
+)
+
+var update = flag.Bool("update", false, "rewrite want.txt of the bad configurations; read the difference")
+
+const badConfigurations = "../testdata/configs"
+
+// One folder per kind of mistake: the file as a technician might write it, and
+// every word of the answer.
+func TestBadConfigurations(t *testing.T) {
+	folders, err := filepath.Glob(filepath.Join(badConfigurations, "*", "ichwatch.yaml"))
+	if err != nil || len(folders) < 20 {
+		t.Fatalf("found %d configurations in %s, %v", len(folders), badConfigurations, err)
+	}
+	for _, file := range folders {
+		dir := filepath.Dir(file)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := configs.Parse("ichwatch.yaml", data)
+			if err == nil || c != nil {
+				t.Fatalf("accepted, as %+v", c)
+			}
+			got := err.Error() + "\n"
+			if *update {
+				if err := os.WriteFile(filepath.Join(dir, "want.txt"), []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(filepath.Join(dir, "want.txt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDefault(t *testing.T) {
+	c := configs.Default()
+	got := []any{
+		c.DICOM.AETitle, c.DICOM.Listen, c.DICOM.MaxPDU, c.DICOM.ARTIMTimeout, len(c.DICOM.CallingAETitles),
+		c.Spool.HighWatermark, c.Spool.Retention, len(c.Destinations), c.Triage.Enabled, c.Triage.Quiet,
+		c.Triage.Eligibility.Modalities, c.Alerts.Escalation, c.Alerts.MQTT.ClientID, c.Monitor.Listen,
+	}
+	want := []any{
+		"ICHWATCH", ":11112", configs.Size(131072), 30 * time.Second, 0,
+		configs.Share(0.9), 168 * time.Hour, 0, true, 20 * time.Second,
+		[]string{"CT"},
+		[]configs.Escalation{{After: 2 * time.Minute}, {After: 5 * time.Minute}, {After: 10 * time.Minute}},
+		"ichwatch-site-ct1", "127.0.0.1:9114",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestReferenceLoadsAsTheDefaults(t *testing.T) {
+	c, err := configs.Parse("ichwatch.yaml", configs.Reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(configs.Default(), c); diff != "" {
+		t.Errorf("-default +reference:\n%s", diff)
+	}
+}
+
+// A file changes what it names and nothing else, down to the keys of a list's
+// entries.
+func TestLoadLaysTheFileOverTheDefaults(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ichwatch.yaml")
+	file := `
+site: north
+log:
+dicom:
+  calling_ae_titles: [CT_A, "ct b"]
+  max_pdu: 16KiB
+  max_associations: 4
+spool: {high_watermark: 85%, retention: 1d12h}
+destinations:
+  - name: pacs
+    address: "[2001:db8::7]:104"
+    called_ae_title: ARCHIVE
+    retry: {max: 90s}
+  - {name: backup, address: backup.example.org:11112, called_ae_title: B, calling_ae_title: CT_A}
+triage: {models: [], eligibility: {body_parts: []}}
+alerts:
+  mqtt: {broker: tls://mqtt.example.org:8883}
+  escalation: [{after: 90s}]
+`
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := configs.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := configs.Default()
+	want.Site = "north"
+	want.DICOM.CallingAETitles = []string{"CT_A", "ct b"}
+	want.DICOM.MaxPDU = 16 << 10
+	want.DICOM.MaxAssociations, want.DICOM.MaxAssociationsPerHost = 4, 4
+	want.Spool.HighWatermark = 0.85
+	want.Spool.Retention = 36 * time.Hour
+	timeouts := configs.Timeouts{Dial: 10 * time.Second, ACSE: 30 * time.Second, Read: time.Minute, Write: 30 * time.Second}
+	want.Destinations = []configs.Destination{{
+		Name: "pacs", Address: "[2001:db8::7]:104", CalledAETitle: "ARCHIVE", CallingAETitle: "ICHWATCH",
+		Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 90 * time.Second},
+	}, {
+		Name: "backup", Address: "backup.example.org:11112", CalledAETitle: "B", CallingAETitle: "CT_A",
+		Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 5 * time.Minute},
+	}}
+	want.Triage.Models = []string{}
+	want.Triage.Eligibility.BodyParts = []string{}
+	want.Alerts.MQTT.Broker = "tls://mqtt.example.org:8883"
+	want.Alerts.MQTT.ClientID = "ichwatch-north-ct1"
+	want.Alerts.Escalation = []configs.Escalation{{After: 90 * time.Second}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestLoadOfAMissingFile(t *testing.T) {
+	_, err := configs.Load(filepath.Join(t.TempDir(), "none.yaml"))
+	problems, ok := errors.AsType[configs.Problems](err)
+	if !ok || len(problems) != 1 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %#v, want one problem that is fs.ErrNotExist", err)
+	}
+}
+
+// A secret that was written into the file is in no message.
+func TestSecretsAreNotRepeated(t *testing.T) {
+	const secret = "hunter2hunter2"
+	for _, file := range []string{
+		"alerts: {mqtt: {password: " + secret + "}}",
+		"alerts: {mqtt: {Password: " + secret + "}}",
+		"alerts: {mqtt: {pasword: " + secret + "}}",
+		"alerts: {mqtt: {password_file: " + secret + "}}",
+		"alerts: {mqtt: {password_file: [" + secret + "]}}",
+		"alerts: {mqtt: {password_file: !!int " + secret + "}}",
+		"alerts: {mqtt: {broker: \"tcp://me:" + secret + "@broker:1883\"}}",
+		"alerts: {mqtt: {broker: \"://" + secret + "@broker\"}}",
+		"alerts: {mqtt: {key_file: \"-----BEGIN PRIVATE KEY-----\\n" + secret + "\"}}",
+		"token: " + secret,
+	} {
+		_, err := configs.Parse("f", []byte(file))
+		if err == nil {
+			t.Errorf("%s: accepted", strings.ReplaceAll(file, secret, "..."))
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: repeated: %v", file, err)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("x"), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, name := range []string{"manifest.yaml", "model.onnx"} {
+		write(name, 0o644)
+	}
+	c := configs.Default()
+	c.Spool.Dir = filepath.Join(dir, "var", "spool")
+	c.Triage.Models = []string{dir}
+	c.ONNXRuntime.Library = write("libonnxruntime.so.1", 0o644)
+	c.Alerts.MQTT.PasswordFile = write("password", 0o600)
+	if ps := configs.Check(c); len(ps) != 0 {
+		t.Fatalf("a sound machine: %v", ps)
+	}
+
+	c.Spool.Dir = filepath.Join(c.ONNXRuntime.Library, "spool")
+	c.Triage.Models = []string{filepath.Join(dir, "none")}
+	c.ONNXRuntime.Library = dir
+	c.Alerts.MQTT.PasswordFile = write("open", 0o644)
+	c.Alerts.MQTT.CAFile = filepath.Join(dir, "none.pem")
+	var got []string
+	for _, p := range configs.Check(c) {
+		got = append(got, p.Key+": "+p.Wrong)
+	}
+	want := []string{
+		"spool.dir: cannot be made: " + filepath.Join(dir, "libonnxruntime.so.1") + " is not a directory",
+		"triage.models[0]: cannot be used: no such file or directory",
+		"triage.models[0]: cannot be used: no such file or directory",
+		"onnxruntime.library: is not a file",
+		"alerts.mqtt.ca_file: cannot be used: no such file or directory",
+		"alerts.mqtt.password_file: may be read or written by everyone",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	c.Triage.Enabled = false
+	for _, p := range configs.Check(c) {
+		if strings.HasPrefix(p.Key, "triage") || strings.HasPrefix(p.Key, "onnxruntime") {
+			t.Errorf("without triage still checked: %v", p)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	keys := func(c *configs.Config) (keys []string) {
+		for _, p := range c.Warnings() {
+			keys = append(keys, p.Key)
+		}
+		return keys
+	}
+	c := configs.Default()
+	if diff := cmp.Diff([]string{"site", "dicom.calling_ae_titles", "destinations", "onnxruntime.sha256"}, keys(c)); diff != "" {
+		t.Errorf("defaults: -want +got:\n%s", diff)
+	}
+	c.Device = "ct2"
+	c.DICOM.CallingAETitles = []string{"CT"}
+	c.Destinations = make([]configs.Destination, 1)
+	c.ONNXRuntime.SHA256 = strings.Repeat("0", 64)
+	if got := keys(c); got != nil {
+		t.Errorf("a complete configuration warns of %v", got)
+	}
+	c.Triage.Models = nil
+	c.Alerts.MQTT.Broker = "tcp://broker.example.org:1883"
+	c.Monitor.Listen = ":9114"
+	if diff := cmp.Diff([]string{"triage.models", "alerts.mqtt.broker", "monitor.listen"}, keys(c)); diff != "" {
+		t.Errorf("an open one: -want +got:\n%s", diff)
+	}
+}
+
+// Whatever the bytes: no panic, and either a configuration or problems that each
+// fit on a line and say where they are.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add(configs.Reference())
+	files, _ := filepath.Glob(filepath.Join(badConfigurations, "*", "ichwatch.yaml"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	if len(files) == 0 {
+		f.Fatal("no seeds")
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := configs.Parse("f", data)
+		if err == nil {
+			if c.DICOM.MaxAssociations < 1 || c.DICOM.ARTIMTimeout <= 0 || c.Spool.Dir == "" || len(c.Alerts.Escalation) == 0 {
+				t.Fatalf("accepted without its least values: %+v", c)
+			}
+			return
+		}
+		problems, ok := errors.AsType[configs.Problems](err)
+		if !ok || len(problems) == 0 || c != nil {
+			t.Fatalf("got %v, %#v", c, err)
+		}
+		lines := 1 // YAML has five line breaks
+		for _, br := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} {
+			lines += bytes.Count(data, []byte(br))
+		}
+		for _, p := range problems {
+			if p.Key == "" && p.Line == 0 || p.Wrong == "" || p.Line < 0 || p.Line > lines {
+				t.Errorf("no place or no reason in a file of %d lines: %#v", lines, p)
+			}
+			if strings.ContainsAny(p.Error(), "\n\r\x1b") {
+				t.Errorf("not on one line: %q", p.Error())
+			}
+		}
+	})
+}

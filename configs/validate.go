@@ -1,0 +1,343 @@
+package configs
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// validate checks each value's range, then the rules across keys. A key that was
+// rejected before is not looked at again.
+func (d *document) validate(c *Config) {
+	d.name32("site", c.Site)
+	d.name32("device", c.Device)
+	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	d.oneOf("log.format", c.Log.Format, "text", "json")
+	d.validateDICOM(&c.DICOM)
+	d.absolute("spool.dir", c.Spool.Dir)
+	within(d, "spool.high_watermark", c.Spool.HighWatermark, 0.01, 0.99)
+	within(d, "spool.reserve", c.Spool.Reserve, 64<<20, 1<<40)
+	within(d, "spool.retention", c.Spool.Retention, 0, 3650*day)
+	d.validateDestinations(c)
+	d.validateTriage(&c.Triage)
+	d.validateONNXRuntime(&c.ONNXRuntime)
+	d.validateAlerts(&c.Alerts)
+	if c.Monitor.Listen != "" {
+		d.hostPort("monitor.listen", c.Monitor.Listen, listening)
+	}
+	if port := portOf(c.Monitor.Listen); port != 0 && port == portOf(c.DICOM.Listen) {
+		// Said at the one of the two that the file has.
+		key, value, other := "monitor.listen", c.Monitor.Listen, "dicom.listen"
+		if _, given := d.at[key]; !given {
+			key, value, other = other, c.DICOM.Listen, key
+		}
+		d.reject(key, value, &valueError{"has the port of " + other, "a port of its own", ""})
+	}
+}
+
+func (d *document) validateDICOM(c *DICOM) {
+	d.aeTitle("dicom.ae_title", c.AETitle)
+	d.hostPort("dicom.listen", c.Listen, listening)
+	for i, title := range c.CallingAETitles {
+		d.aeTitle(entry("dicom.calling_ae_titles", i), title)
+	}
+	d.unique("dicom.calling_ae_titles", c.CallingAETitles)
+	within(d, "dicom.max_pdu", c.MaxPDU, 4<<10, 128<<10)
+	within(d, "dicom.max_associations", c.MaxAssociations, 1, 1000)
+	within(d, "dicom.max_associations_per_host", c.MaxAssociationsPerHost, 1, 1000)
+	within(d, "dicom.artim_timeout", c.ARTIMTimeout, time.Second, 10*time.Minute)
+	within(d, "dicom.idle_timeout", c.IdleTimeout, time.Second, day)
+	within(d, "dicom.read_timeout", c.ReadTimeout, time.Second, 10*time.Minute)
+	within(d, "dicom.write_timeout", c.WriteTimeout, time.Second, 10*time.Minute)
+	within(d, "dicom.max_object", c.MaxObject, 1<<20, 64<<30)
+	within(d, "dicom.drain_timeout", c.DrainTimeout, time.Second, 10*time.Minute)
+}
+
+func (d *document) validateDestinations(c *Config) {
+	var names []string
+	for i, dest := range c.Destinations {
+		key := entry("destinations", i) + "."
+		d.name32(key+"name", dest.Name)
+		names = append(names, dest.Name)
+		d.hostPort(key+"address", dest.Address, calling)
+		if host, _, _ := net.SplitHostPort(dest.Address); isLoopback(host) && portOf(dest.Address) == portOf(c.DICOM.Listen) {
+			d.reject(key+"address", dest.Address, &valueError{"is ichwatch itself: what arrives would arrive again", "an address other than dicom.listen", ""})
+		}
+		d.aeTitle(key+"called_ae_title", dest.CalledAETitle)
+		if dest.CallingAETitle != "" {
+			d.aeTitle(key+"calling_ae_title", dest.CallingAETitle)
+		}
+		within(d, key+"timeouts.dial", dest.Timeouts.Dial, 100*time.Millisecond, 10*time.Minute)
+		within(d, key+"timeouts.acse", dest.Timeouts.ACSE, time.Second, 10*time.Minute)
+		within(d, key+"timeouts.read", dest.Timeouts.Read, time.Second, time.Hour)
+		within(d, key+"timeouts.write", dest.Timeouts.Write, time.Second, time.Hour)
+		within(d, key+"retry.initial", dest.Retry.Initial, 100*time.Millisecond, time.Hour)
+		within(d, key+"retry.max", dest.Retry.Max, dest.Retry.Initial, day)
+	}
+	d.unique("destinations", names)
+}
+
+func (d *document) validateTriage(c *Triage) {
+	for i, dir := range c.Models {
+		d.absolute(entry("triage.models", i), dir)
+	}
+	if len(c.Models) > 1 {
+		d.reject(entry("triage.models", 1), c.Models[1], &valueError{"is one model too many", "one model, or [] for none", ""})
+	}
+	within(d, "triage.workers", c.Workers, 0, 256)
+	within(d, "triage.quiet", c.Quiet, time.Second, time.Hour)
+	e := &c.Eligibility
+	if len(e.Modalities) == 0 {
+		d.reject("triage.eligibility.modalities", "", &valueError{"is empty: no slice would be eligible", "at least one, as in [CT]", ""})
+	}
+	for key, list := range map[string][]string{"modalities": e.Modalities, "refuse_image_types": e.RefuseImageTypes, "body_parts": e.BodyParts} {
+		for i, s := range list {
+			d.codeString(entry("triage.eligibility."+key, i), s)
+		}
+		d.unique("triage.eligibility."+key, list)
+	}
+}
+
+func (d *document) validateONNXRuntime(c *ONNXRuntime) {
+	d.absolute("onnxruntime.library", c.Library)
+	if b, err := hex.DecodeString(c.SHA256); c.SHA256 != "" && (err != nil || len(b) != 32) {
+		d.reject("onnxruntime.sha256", c.SHA256, &valueError{"is not a SHA-256", "64 hex digits, as sha256sum prints them", ""})
+	}
+	c.SHA256 = strings.ToLower(c.SHA256)
+	if len(c.Providers) == 0 {
+		d.reject("onnxruntime.providers", "", &valueError{"is empty: no model could run", "[cpu]", ""})
+	}
+	for i, provider := range c.Providers {
+		d.oneOf(entry("onnxruntime.providers", i), provider, "cpu")
+	}
+	d.unique("onnxruntime.providers", c.Providers)
+}
+
+func (d *document) validateAlerts(c *Alerts) {
+	d.oneOf("alerts.identity", c.Identity, "uid", "pseudonym")
+	d.validateMQTT(&c.MQTT)
+	if n := len(c.Escalation); n < 1 || n > 9 {
+		d.reject("alerts.escalation", "", &valueError{fmt.Sprintf("has %d steps", n), "1 to 9 steps, as in [{after: 2m}]", ""})
+	}
+	for i, step := range c.Escalation {
+		within(d, entry("alerts.escalation", i)+".after", step.After, time.Second, day)
+	}
+}
+
+func (d *document) validateMQTT(c *MQTT) {
+	const key = "alerts.mqtt."
+	tls := d.broker(key+"broker", c.Broker)
+	d.topic(key+"root", c.Root)
+	if len(c.ClientID) > 128 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		d.reject(key+"client_id", c.ClientID, &valueError{"is not a client id", "up to 128 printable ASCII characters without spaces", ""})
+	}
+	for name, path := range map[string]string{"password_file": c.PasswordFile, "ca_file": c.CAFile, "certificate_file": c.CertificateFile, "key_file": c.KeyFile} {
+		if path == "" {
+			continue
+		}
+		d.absolute(key+name, path)
+		if name != "password_file" && !tls {
+			d.reject(key+name, path, &valueError{"has no use without TLS", "a broker with tls://, or no such key", ""})
+		}
+	}
+	if c.PasswordFile != "" && c.Username == "" {
+		d.reject(key+"password_file", "", &valueError{"is given without alerts.mqtt.username", "both, or the user name alone, or neither", ""})
+	}
+	if (c.CertificateFile == "") != (c.KeyFile == "") {
+		given, missing := "certificate_file", "key_file"
+		if c.CertificateFile == "" {
+			given, missing = missing, given
+		}
+		d.reject(key+given, "", &valueError{"is given without alerts.mqtt." + missing, "both or neither", ""})
+	}
+	within(d, key+"keep_alive", c.KeepAlive, time.Second, 10*time.Minute)
+}
+
+// broker checks the broker's URL and says whether it asks for TLS. A URL with a
+// password in it is not repeated.
+func (d *document) broker(key, value string) (tls bool) {
+	u, err := url.Parse(value)
+	if strings.Contains(value, "@") {
+		at := d.at[key]
+		at.text = ""
+		d.at[key] = at
+		d.reject(key, "", &valueError{"has a user or a password in it", "tcp://host:port or tls://host:port, with username and password_file beside it", ""})
+		return true // whether it is right cannot be seen
+	}
+	allowed := &valueError{"is not a broker's address", "tcp://host:port or tls://host:port", ""}
+	if err != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		d.reject(key, value, allowed)
+		return true
+	}
+	if u.Scheme != "tcp" && u.Scheme != "tls" {
+		switch strings.ToLower(u.Scheme) {
+		case "mqtt":
+			allowed.suggestion = "tcp://" + u.Host
+		case "mqtts", "tls", "tcps":
+			allowed.suggestion = "tls://" + u.Host
+		}
+		d.reject(key, value, allowed)
+		return true
+	}
+	if wrong := wrongHostPort(u.Host, calling); wrong != "" {
+		allowed.wrong = wrong
+		d.reject(key, value, allowed)
+	}
+	return u.Scheme == "tls"
+}
+
+// topic checks the first levels of an MQTT topic (MQTT 3.1.1 section 4.7).
+func (d *document) topic(key, value string) {
+	for level := range strings.SplitSeq(value, "/") {
+		if !isName(level) {
+			d.reject(key, value, &valueError{"is no topic", "1 to 32 of A-Z a-z 0-9 . _ - in each level, slashes between them", ""})
+			return
+		}
+	}
+}
+
+const day = 24 * time.Hour
+
+func entry(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
+
+// within checks a range, both ends included.
+func within[T cmp.Ordered](d *document, key string, value, least, most T) {
+	if value >= least && value <= most {
+		return
+	}
+	d.reject(key, written(value), &valueError{"is out of range", written(least) + " to " + written(most), ""})
+}
+
+// written shows a value as the file would have it.
+func written(value any) string {
+	t, ok := value.(time.Duration)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	if t >= 2*day && t%day == 0 {
+		return strconv.Itoa(int(t/day)) + "d"
+	}
+	s := t.String() // 1h0m0s
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func (d *document) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		d.reject(key, value, &valueError{"is not known", strings.Join(allowed, ", "), nearest(value, allowed)})
+	}
+}
+
+// unique checks that no entry of a list stands in it twice. For destinations the
+// entries are told apart by their names.
+func (d *document) unique(list string, values []string) {
+	for i, v := range values {
+		first := slices.Index(values, v)
+		if v == "" || first == i {
+			continue
+		}
+		key, firstKey := entry(list, i), entry(list, first)
+		if list == "destinations" {
+			key, firstKey = key+".name", firstKey+".name"
+		}
+		d.reject(key, v, &valueError{"is given twice, first as " + firstKey, "each once", ""})
+	}
+}
+
+// name32 checks a name that becomes a level of topics and a label.
+func (d *document) name32(key, value string) {
+	if !isName(value) {
+		d.reject(key, value, &valueError{"is not a name", "1 to 32 of A-Z a-z 0-9 . _ -", ""})
+	}
+}
+
+func isName(s string) bool {
+	return s != "" && len(s) <= 32 && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", r)
+	})
+}
+
+// aeTitle checks the value representation AE (PS3.5 section 6.2).
+func (d *document) aeTitle(key, value string) {
+	bad := strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' })
+	if bad || value == "" || len(value) > 16 || strings.TrimSpace(value) != value {
+		d.reject(key, value, &valueError{"is not an AE title", "1 to 16 ASCII characters, no backslash, no space at either end", ""})
+	}
+}
+
+// codeString checks the value representation CS (PS3.5 section 6.2).
+func (d *document) codeString(key, value string) {
+	bad := strings.ContainsFunc(value, func(r rune) bool {
+		return r != ' ' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z')
+	})
+	if bad || value == "" || len(value) > 16 || strings.TrimSpace(value) != value {
+		e := &valueError{"is not a DICOM code", "1 to 16 of A-Z 0-9 space and _", ""}
+		if up := strings.ToUpper(value); up != value {
+			e.suggestion = up
+		}
+		d.reject(key, value, e)
+	}
+}
+
+func (d *document) absolute(key, value string) {
+	if !filepath.IsAbs(value) || filepath.Clean(value) != strings.TrimSuffix(value, "/") {
+		d.reject(key, value, &valueError{"is not an absolute path", "a path from / on, without . and ..", ""})
+	}
+}
+
+// use says what an address is for: to listen on, or to call.
+type use int
+
+const (
+	listening use = iota // the host may be left out; port 0 takes a free one
+	calling
+)
+
+func (d *document) hostPort(key, value string, u use) {
+	allowed := "host:port, port 1 to 65535"
+	if u == listening {
+		allowed = "[host]:port, port 0 to 65535"
+	}
+	if wrong := wrongHostPort(value, u); wrong != "" {
+		d.reject(key, value, &valueError{wrong, allowed, ""})
+	}
+}
+
+// wrongHostPort says what is wrong with an address, or "".
+func wrongHostPort(value string, u use) string {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return "is not an address with a port"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && u == calling {
+		return "has no valid port"
+	}
+	foreign := strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' })
+	if foreign || host == "" && u == calling {
+		return "has no valid host"
+	}
+	return ""
+}
+
+// portOf gives an address's port, 0 where it has none or a free one is meant.
+func portOf(address string) uint64 {
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return n
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
