@@ -1,0 +1,286 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"ichwatch/alerts"
+)
+
+const alertID = "a-wenwvaggtehut6un4tmq3cufze"
+
+func TestStateAndPublish(t *testing.T) {
+	_, addr := startMochi(t, nil)
+	sub := subscribe(t, addr, "ichwatch/v1/north/ct1/#")
+	c, stop := run(t, options("tcp://"+addr))
+
+	m := receive(t, sub.messages)
+	if state, boot := m.state(t); m.topic != "ichwatch/v1/north/ct1/state" || state != "online" || boot != 7 || !strings.Contains(m.payload, `"version":"0.1.0"`) {
+		t.Errorf("first message %+v, want online, boot 7", m)
+	}
+	if err := c.Publish(t.Context(), alertEntry(1)); err != nil {
+		t.Fatal(err)
+	}
+	if m := receive(t, sub.messages); m != (message{"ichwatch/v1/north/ct1/alert", `{"n":1}`, false}) {
+		t.Errorf("got %+v", m)
+	}
+	if !c.Connected() {
+		t.Error("not connected after a publication")
+	}
+	stop()
+	m = receive(t, sub.messages)
+	if m.payload != `{"schema":"ichwatch.state/v1","state":"offline","boot":7}` {
+		t.Errorf("last message %+v, want offline", m)
+	}
+	if c.Connected() {
+		t.Error("still connected after the end")
+	}
+	// And it is what a monitor that comes later finds.
+	if m := receive(t, subscribe(t, addr, "ichwatch/v1/north/ct1/#").messages); !m.retained || !strings.Contains(m.payload, "offline") {
+		t.Errorf("retained: %+v, want the state and nothing else", m)
+	}
+}
+
+func TestPublishWaitsForAConnection(t *testing.T) {
+	c, err := New(options("tcp://127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Publish(ctx, alertEntry(1)) }()
+	cancel()
+	if err := receive(t, done); !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want context.Canceled", err)
+	}
+}
+
+func TestHeartbeat(t *testing.T) {
+	_, addr := startMochi(t, nil)
+	sub := subscribe(t, addr, "+/+/+/+/health")
+	o := options("tcp://" + addr)
+	o.Heartbeat = 20 * time.Millisecond
+	run(t, o)
+	for range 3 {
+		if m := receive(t, sub.messages); !strings.HasPrefix(m.payload, `{"schema":"ichwatch.health/v1","boot":7,"at":"`) || !strings.Contains(m.payload, `"interval_s":0.02`) {
+			t.Errorf("got %+v", m)
+		}
+	}
+}
+
+func TestAcknowledgementRoundTrip(t *testing.T) {
+	_, addr := startMochi(t, nil)
+	got := make(chan alerts.Acknowledgement, 10)
+	fails := make(chan error, 10)
+	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	o := options("tcp://" + addr)
+	o.Now = func() time.Time { return now }
+	o.Acknowledge = func(_ context.Context, a alerts.Acknowledgement) error {
+		got <- a
+		select {
+		case err := <-fails:
+			return err
+		default:
+			return nil
+		}
+	}
+	sub := subscribe(t, addr, "ichwatch/v1/north/ct1/state")
+	run(t, o)
+	receive(t, sub.messages) // online, hence subscribed
+
+	want := alerts.Acknowledgement{AlertID: alertID, By: "Dr. Ü", Comment: "called", At: now, Via: "mqtt"}
+	payload := fmt.Appendf(nil, `{"alert_id":%q,"by":"Dr. Ü","comment":"called"}`, alertID)
+	for _, err := range []error{nil, errDisk, alerts.ErrUnknownAlert, alerts.ErrAlreadyAcknowledged, alerts.ErrRetracted} {
+		fails <- err
+		sub.send(t, "ichwatch/v1/north/ct1/ack", payload)
+		if a := receive(t, got); a != want {
+			t.Errorf("got %+v, want %+v", a, want)
+		}
+		if errors.Is(err, errDisk) { // tried again, since the broker would not
+			if a := receive(t, got); a != want {
+				t.Errorf("again: got %+v, want %+v", a, want)
+			}
+		}
+	}
+}
+
+// What somebody sends to the ack topic costs neither the connection nor the
+// memory, and does not reach the log.
+func TestPromise6_HostileAcknowledgements(t *testing.T) {
+	_, addr := startMochi(t, nil)
+	got := make(chan alerts.Acknowledgement, 1)
+	log := new(logBuffer)
+	o := options("tcp://" + addr)
+	o.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	o.Acknowledge = func(_ context.Context, a alerts.Acknowledgement) error {
+		got <- a
+		return nil
+	}
+	sub := subscribe(t, addr, "ichwatch/v1/north/ct1/state")
+	run(t, o)
+	receive(t, sub.messages)
+
+	const topic = "ichwatch/v1/north/ct1/ack"
+	for _, hostile := range []string{
+		"", "hello secret", `{"alert_id":"secret","by":"secret"}`, strings.Repeat("secret", 1<<20),
+		`{"alert_id":"` + alertID + `","by":"x","secret":1}`, strings.Repeat("[", 1<<16),
+	} {
+		sub.send(t, topic, []byte(hostile))
+	}
+	sub.send(t, topic, fmt.Appendf(nil, `{"alert_id":%q,"by":"x"}`, alertID))
+	if a := receive(t, got); a.AlertID != alertID {
+		t.Errorf("got %+v", a)
+	}
+	if text := log.String(); strings.Contains(text, "secret") || strings.Count(text, "dropped a message") != 6 || strings.Contains(text, "broke;") {
+		t.Errorf("log of six hostile messages on one connection:\n%s", text)
+	}
+}
+
+// scriptedBroker answers CONNECT and then whatever answer says.
+func scriptedBroker(t *testing.T, answer func(conn net.Conn, p packets.ControlPacket)) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			for {
+				p, err := packets.ReadPacket(conn)
+				if err != nil {
+					break
+				}
+				if _, ok := p.(*packets.ConnectPacket); ok {
+					_, _ = conn.Write([]byte{0x20, 2, 0, 0}) // CONNACK: accepted
+					continue
+				}
+				answer(conn, p)
+			}
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close(); receive(t, done) })
+	return ln.Addr().String()
+}
+
+// confirm answers PUBLISH with PUBACK, SUBSCRIBE with a grant of QoS 1.
+func confirm(conn net.Conn, p packets.ControlPacket) {
+	switch p := p.(type) {
+	case *packets.PublishPacket:
+		_, _ = conn.Write([]byte{0x40, 2, byte(p.MessageID >> 8), byte(p.MessageID)})
+	case *packets.SubscribePacket:
+		_, _ = conn.Write([]byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), 1})
+	}
+}
+
+func TestPromise5_NothingIsDeliveredWithoutAConfirmation(t *testing.T) {
+	t.Run("the broker keeps silent", func(t *testing.T) {
+		addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
+			if pub, ok := p.(*packets.PublishPacket); !ok || !strings.HasSuffix(pub.TopicName, "/alert") {
+				confirm(conn, p)
+			}
+		})
+		o := options("tcp://" + addr)
+		o.Timeout = 200 * time.Millisecond
+		c, _ := run(t, o)
+		if err := c.Publish(t.Context(), alertEntry(1)); !errors.Is(err, ErrNotConfirmed) {
+			t.Errorf("err = %v, want ErrNotConfirmed", err)
+		}
+	})
+	t.Run("the connection breaks first", func(t *testing.T) {
+		addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
+			if pub, ok := p.(*packets.PublishPacket); ok && strings.HasSuffix(pub.TopicName, "/alert") {
+				_ = conn.Close()
+				return
+			}
+			confirm(conn, p)
+		})
+		c, _ := run(t, options("tcp://"+addr))
+		if err := c.Publish(t.Context(), alertEntry(1)); !errors.Is(err, ErrConnectionLost) {
+			t.Errorf("err = %v, want ErrConnectionLost", err)
+		}
+	})
+}
+
+// A broker that lets nobody read acknowledgements gets the alerts all the same.
+func TestPromise5_RefusedSubscription(t *testing.T) {
+	addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
+		if s, ok := p.(*packets.SubscribePacket); ok {
+			_, _ = conn.Write([]byte{0x90, 3, byte(s.MessageID >> 8), byte(s.MessageID), 0x80})
+			return
+		}
+		confirm(conn, p)
+	})
+	log := new(logBuffer)
+	o := options("tcp://" + addr)
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.Acknowledge = func(context.Context, alerts.Acknowledgement) error { return nil }
+	c, _ := run(t, o)
+	if err := c.Publish(t.Context(), alertEntry(1)); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "refused the subscription of ichwatch/v1/north/ct1/ack (return code 80H)") {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("s3cret\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Options){
+		"root":             func(o *Options) { o.Root = "" },
+		"root must be":     func(o *Options) { o.Root = "a//b" },
+		"site":             func(o *Options) { o.Site = "north/+" },
+		"device":           func(o *Options) { o.Device = "ct\x00" },
+		"tcp:// or tls://": func(o *Options) { o.Broker = "http://x:1" },
+		"host:port":        func(o *Options) { o.Broker = "tcp://" },
+		"must not contain": func(o *Options) { o.Broker = "tcp://user:s3cret@x:1" },
+		"no such file":     func(o *Options) { o.Username, o.PasswordFile = "u", password+"x" },
+		"needs a username": func(o *Options) { o.PasswordFile = password },
+		"authorities":      func(o *Options) { o.Broker, o.CAFile = "tls://x", password+"x" },
+		"no PEM":           func(o *Options) { o.Broker, o.CAFile = "tls://x", password },
+		"go together":      func(o *Options) { o.Broker, o.KeyFile = "tls://x", password },
+		"whole seconds":    func(o *Options) { o.KeepAlive = time.Millisecond },
+	} {
+		o := options("tcp://x:1")
+		spoil(&o)
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: err = %v", name, err)
+		}
+	}
+	all := options("nonsense")
+	all.Root, all.Site, all.KeepAlive = "", "", 1
+	if _, err := New(all); err == nil || strings.Count(err.Error(), "\n") != 3 {
+		t.Errorf("err = %v, want all four at once", err)
+	}
+	o := options("tls://broker.example")
+	o.Username, o.PasswordFile = "u", password
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := c.o.password(); secret != "s3cret" || err != nil {
+		t.Errorf("password = %q, %v", secret, err)
+	}
+	if c.broker.Host != "broker.example:8883" || c.o.ClientID != "ichwatch-north-ct1" || c.Base() != "ichwatch/v1/north/ct1" {
+		t.Errorf("host %s, client id %s, base %s", c.broker.Host, c.o.ClientID, c.Base())
+	}
+}
