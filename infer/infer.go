@@ -1,0 +1,116 @@
+// Package infer says what ichwatch looks for in a slice, and in which terms.
+//
+// A slice arrives as stored pixels. [ichwatch/infer/pixel] turns them into an
+// [Image] in Hounsfield units and that into a model's input; a [Classifier]
+// (ichwatch/infer/onnx) gives [Scores] for it; the study rule
+// (ichwatch/infer/study) decides from the scores of neighbouring slices. All
+// three take their parameters from one verified model folder
+// (ichwatch/infer/manifest).
+//
+// Everything here is about suspected findings and not for diagnosis.
+package infer
+
+import (
+	"context"
+	"fmt"
+)
+
+// Class is what a slice may show: nothing of note, or one of the five kinds of
+// intracranial hemorrhage.
+type Class int
+
+// The classes, in the order in which manifests commonly list them. A manifest
+// may order its outputs otherwise: Scores follow the manifest.
+const (
+	Normal Class = iota
+	Epidural
+	Subdural
+	Intraventricular
+	Intraparenchymal
+	Subarachnoid
+)
+
+var classNames = [...]string{
+	Normal:           "normal",
+	Epidural:         "epidural",
+	Subdural:         "subdural",
+	Intraventricular: "intraventricular",
+	Intraparenchymal: "intraparenchymal",
+	Subarachnoid:     "subarachnoid",
+}
+
+// Classes lists every class.
+func Classes() []Class {
+	return []Class{Normal, Epidural, Subdural, Intraventricular, Intraparenchymal, Subarachnoid}
+}
+
+// ParseClass is the inverse of String.
+func ParseClass(name string) (Class, error) {
+	for c, n := range classNames {
+		if n == name {
+			return Class(c), nil
+		}
+	}
+	return 0, fmt.Errorf("class %q is not known", name)
+}
+
+// String gives the name used in manifests and alerts, such as "epidural".
+func (c Class) String() string {
+	if c < 0 || int(c) >= len(classNames) {
+		return fmt.Sprintf("Class(%d)", int(c))
+	}
+	return classNames[c]
+}
+
+// Hemorrhage reports whether c is one of the five kinds of bleed.
+func (c Class) Hemorrhage() bool { return c > Normal && int(c) < len(classNames) }
+
+// MarshalText gives the class its name in JSON and YAML.
+func (c Class) MarshalText() ([]byte, error) {
+	if c < 0 || int(c) >= len(classNames) {
+		return nil, fmt.Errorf("class %d is not known", int(c))
+	}
+	return []byte(classNames[c]), nil
+}
+
+// UnmarshalText is the inverse of MarshalText.
+func (c *Class) UnmarshalText(text []byte) (err error) {
+	*c, err = ParseClass(string(text))
+	return err
+}
+
+// Image is one axial slice in Hounsfield units.
+type Image struct {
+	Rows, Columns int
+	HU            []int16    // row by row, Rows*Columns of them; air is about -1000
+	PixelSpacing  [2]float64 // mm between rows, between columns; 0 where unknown
+}
+
+// Scores is what a model says of one slice, a number for each class in the
+// order of its manifest.
+type Scores struct {
+	Logits        []float32 // as the model gave them
+	Probabilities []float32 // after the manifest's activation, 0..1; all finite
+}
+
+// ModelRef names a model beyond doubt.
+type ModelRef struct {
+	Name   string // as its manifest calls it
+	SHA256 string // of the model file, lower-case hex
+}
+
+// String gives the name with the first digits of the hash.
+func (m ModelRef) String() string {
+	return m.Name + "@" + m.SHA256[:min(12, len(m.SHA256))]
+}
+
+// Classifier is one loaded and verified model. It is safe for concurrent use.
+type Classifier interface {
+	// Model says which model answers.
+	Model() ModelRef
+	// Provider says what computes it: "cpu", "cuda", "tensorrt".
+	Provider() string
+	// Classify scores one slice. Its errors are the slice's (no head in it), the
+	// model's (an answer that is no number) or the context's.
+	Classify(ctx context.Context, img *Image) (Scores, error)
+}

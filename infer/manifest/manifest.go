@@ -1,0 +1,122 @@
+// Package manifest reads a model folder: manifest.yaml and the model file that
+// it names.
+//
+// The manifest is the only place where a model's preprocessing, classes,
+// thresholds and study rule are written down; training and the daemon both
+// follow it. A manifest that leaves anything open or says anything unknown is
+// refused, with every mistake at once.
+//
+// The model file is read once. The bytes that were hashed and compared with the
+// manifest are the bytes that run: nothing reads the file a second time, and a
+// model whose weights lie in further files is refused.
+package manifest
+
+import (
+	"ichwatch/infer"
+)
+
+// Schema is the version of the manifest that this package reads.
+const Schema = 1
+
+// FileName is the manifest's name in its folder.
+const FileName = "manifest.yaml"
+
+// Manifest describes one model. Load alone makes valid ones.
+type Manifest struct {
+	Schema        int                     `yaml:"schema"`
+	Name          string                  `yaml:"name"`
+	Architecture  string                  `yaml:"architecture"`
+	File          File                    `yaml:"model"`
+	Input         Input                   `yaml:"input"`
+	Windows       []Window                `yaml:"windows"`
+	Crop          Crop                    `yaml:"crop"`
+	Resample      string                  `yaml:"resample"`
+	Normalisation Normalisation           `yaml:"normalisation"`
+	Outputs       Outputs                 `yaml:"outputs"`
+	Classes       []infer.Class           `yaml:"classes"`
+	Activation    Activation              `yaml:"activation"`
+	Thresholds    map[infer.Class]float64 `yaml:"thresholds"`
+	StudyRule     StudyRule               `yaml:"study_rule"`
+	Provenance    map[string]any          `yaml:"provenance"`
+	IntendedUse   string                  `yaml:"intended_use"`
+
+	model []byte
+}
+
+// File names the model file and its hash.
+type File struct {
+	Name   string `yaml:"file"`   // beside the manifest; no path
+	SHA256 string `yaml:"sha256"` // lower-case hex
+}
+
+// Input is the model's only input: float32, [slices, windows, height, width].
+type Input struct {
+	Name   string `yaml:"name"`
+	Height int    `yaml:"height"` // pixels
+	Width  int    `yaml:"width"`  // pixels
+}
+
+// Window is a range of Hounsfield units; each is one channel of the input, in
+// order.
+type Window struct {
+	Centre float64 `yaml:"centre"` // HU
+	Width  float64 `yaml:"width"`  // HU
+}
+
+// Crop tells how the head is found and how much is kept around it.
+type Crop struct {
+	Threshold   float64 `yaml:"threshold"`    // HU at and above which a pixel may belong to the head
+	Margin      float64 `yaml:"margin"`       // kept on each side, as a part of the head's longer side
+	MinimumArea float64 `yaml:"minimum_area"` // of the slice, below which there is no head in it; 0..1
+}
+
+// Normalisation is applied last: (v-mean)/std, a value for each window.
+type Normalisation struct {
+	Mean []float64 `yaml:"mean"`
+	Std  []float64 `yaml:"std"`
+}
+
+// Outputs names the model's outputs.
+type Outputs struct {
+	Logits string `yaml:"logits"` // float32, [slices, classes]
+	CAM    string `yaml:"cam"`    // class activation maps, float32, [slices, classes, h, w]; empty: none
+}
+
+// Activation turns logits into probabilities.
+type Activation string
+
+// The activations.
+const (
+	Softmax Activation = "softmax" // the classes exclude each other
+	Sigmoid Activation = "sigmoid" // each class stands for itself
+)
+
+// ResampleTriangle is the only filter of schema 1: separable triangle, widened
+// (antialiased) when shrinking. It is torch's interpolate with
+// mode="bilinear", antialias=True, align_corners=False, and Pillow's BILINEAR.
+const ResampleTriangle = "triangle"
+
+// RuleAdjacent is the only kind of study rule of schema 1.
+const RuleAdjacent = "adjacent"
+
+// StudyRule says when slices make a study positive: at least Slices of any Of
+// neighbouring ones at or above the threshold of one class.
+type StudyRule struct {
+	Kind          string  `yaml:"kind"`
+	Slices        int     `yaml:"slices"`
+	Of            int     `yaml:"of"`
+	MinimumSlices int     `yaml:"minimum_slices"` // below this a study is not analysed rather than negative
+	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
+}
+
+// Model gives the bytes of the model file whose hash was verified. They are not
+// to be changed.
+func (m *Manifest) Model() []byte { return m.model }
+
+// SHA256 is the verified hash of the model file, lower-case hex.
+func (m *Manifest) SHA256() string { return m.File.SHA256 }
+
+// Ref names the model.
+func (m *Manifest) Ref() infer.ModelRef {
+	return infer.ModelRef{Name: m.Name, SHA256: m.File.SHA256}
+}

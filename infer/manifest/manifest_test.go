@@ -1,0 +1,355 @@
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"ichwatch/infer"
+)
+
+// tiny is a sound model folder.
+const tiny = "../onnx/testdata/tiny"
+
+// folder copies tiny with some lines of its manifest replaced.
+func folder(tb testing.TB, replace ...string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	text, err := os.ReadFile(filepath.Join(tiny, FileName))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := 0; i < len(replace); i += 2 {
+		if !bytes.Contains(text, []byte(replace[i])) {
+			tb.Fatalf("the manifest has no %q", replace[i])
+		}
+		text = bytes.ReplaceAll(text, []byte(replace[i]), []byte(replace[i+1]))
+	}
+	model, err := os.ReadFile(filepath.Join(tiny, "model.onnx"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for name, b := range map[string][]byte{FileName: text, "model.onnx": model} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestLoad(t *testing.T) {
+	m, err := Load(tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := os.ReadFile(filepath.Join(tiny, "model.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(m.Model(), model) {
+		t.Error("the model's bytes are not the file's")
+	}
+	want := &Manifest{
+		Schema: 1, Name: "tiny", Architecture: "test",
+		File:          File{Name: "model.onnx", SHA256: m.SHA256()},
+		Input:         Input{Name: "image", Height: 32, Width: 32},
+		Windows:       []Window{{40, 80}, {80, 200}, {600, 2800}},
+		Crop:          Crop{Threshold: -300, Margin: 0.06, MinimumArea: 0.04},
+		Resample:      ResampleTriangle,
+		Normalisation: Normalisation{Mean: []float64{0.5, 0.5, 0.5}, Std: []float64{0.25, 0.25, 0.25}},
+		Outputs:       Outputs{Logits: "logits", CAM: "cam"},
+		Classes:       infer.Classes(),
+		Activation:    Softmax,
+		Thresholds: map[infer.Class]float64{
+			infer.Epidural: 0.5, infer.Subdural: 0.5, infer.Intraventricular: 0.5,
+			infer.Intraparenchymal: 0.5, infer.Subarachnoid: 0.5,
+		},
+		StudyRule:   StudyRule{Kind: RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 15},
+		Provenance:  map[string]any{"made_by": "make_models.py"},
+		IntendedUse: "tests only, not for diagnosis",
+		model:       model,
+	}
+	if !reflect.DeepEqual(m, want) {
+		t.Errorf("Load gives\n%+v, want\n%+v", m, want)
+	}
+	if ref := m.Ref(); ref.Name != "tiny" || len(ref.SHA256) != 64 {
+		t.Errorf("Ref gives %+v", ref)
+	}
+}
+
+func TestLoadFS(t *testing.T) {
+	m, err := LoadFS(os.DirFS(tiny), "embedded")
+	if err != nil || m.Name != "tiny" {
+		t.Errorf("LoadFS: %v, %v", m, err)
+	}
+	_, err = LoadFS(fstest.MapFS{FileName: {Data: []byte("schema: 3")}}, "embedded")
+	if err == nil || !strings.HasPrefix(err.Error(), filepath.Join("embedded", FileName)+":1: schema: ") {
+		t.Errorf("LoadFS: %v", err)
+	}
+}
+
+// Each mistake is named with its key and line.
+func TestLoadRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name, old, new string
+		key            string
+		line           int
+		says           string
+	}{
+		{"unknown schema", "schema: 1", "schema: 2", "schema", 1, "is 2, this release reads 1"},
+		{"schema as text", "schema: 1", "schema: one", "schema", 1, "a whole number"},
+		{"no schema", "schema: 1\n", "", "schema", 0, "is 0"},
+		{"unknown key", "name: tiny", "name: tiny\nnmae: tiny", "nmae", 3, "is not known"},
+		{"unknown inner key", "height: 32", "heigth: 32", "input.heigth", 7, "is not known; known are name, height, width"},
+		{"key twice", "name: tiny", "name: tiny\nname: two", "name", 3, "is there twice, first in line 2"},
+		{"empty name", "name: tiny", "name: ''", "name", 2, "is missing"},
+		{"number for a name", "name: tiny", "name: 5", "name", 2, "wanted is text"},
+		{"alias", "name: tiny", "name: &a tiny\nintended_use: *a", "intended_use", 3, "is an alias"},
+		{"list for a mapping", "input: {name: image, height: 32, width: 32}", "input: [1]", "input", 7, "is to be a mapping"},
+		{"list twice", "classes: [normal", "windows: {}\nclasses: [normal", "windows", 13, "is there twice"},
+		{"one for a list", "std: [0.25, 0.25, 0.25]", "std: 0.25", "normalisation.std", 11, "is to be a list"},
+		{"model elsewhere", "file: model.onnx", "file: ../model.onnx", "model.file", 5, "beside the manifest"},
+		{"model hidden", "file: model.onnx", "file: .model.onnx", "model.file", 5, "beside the manifest"},
+		{"model missing", "file: model.onnx", "file: other.onnx", "model.file", 5, "no such file"},
+		{"hash not hex", "sha256: ", "sha256: x", "model.sha256", 6, "64 digits"},
+		{"another hash", "sha256: 18", "sha256: 19", "model.sha256", 6, "damaged or another model"},
+		{"height of nothing", "height: 32", "height: 0", "input.height", 7, "wanted is 16 to 1024"},
+		{"height left out", "height: 32, ", "", "input.height", 7, "is missing"},
+		{"height huge", "height: 32", "height: 100000", "input.height", 7, "wanted is 16 to 1024"},
+		{"height fractional", "height: 32", "height: 32.5", "input.height", 7, "a whole number"},
+		{"no windows", "windows: [{centre: 40, width: 80}, {centre: 80, width: 200}, {centre: 600, width: 2800}]", "windows: []", "windows", 8, "wanted are 1 to 8"},
+		{"window of no width", "width: 200", "width: 0", "windows[1].width", 8, "is 0"},
+		{"window of negative width", "width: 200", "width: -200", "windows[1].width", 8, "is -200"},
+		{"window not a number", "centre: 80", "centre: .nan", "windows[1].centre", 8, "is NaN"},
+		{"margin", "margin: 0.06", "margin: 6", "crop.margin", 9, "wanted is 0 to 1"},
+		{"area", "minimum_area: 0.04", "minimum_area: -1", "crop.minimum_area", 9, "wanted is 0 to 0.9"},
+		{"threshold left out", "threshold: -300, ", "", "crop.threshold", 9, "is missing"},
+		{"filter", "resample: triangle", "resample: cubic", "resample", 10, "known is triangle"},
+		{"filter left out", "resample: triangle\n", "", "resample", 0, "is missing"},
+		{"two means", "mean: [0.5, 0.5, 0.5]", "mean: [0.5, 0.5]", "normalisation.mean", 11, "one for each of 3 windows"},
+		{"std of nothing", "std: [0.25, 0.25, 0.25]", "std: [0.25, 0, 0.25]", "normalisation.std[1]", 11, "is 0"},
+		{"std infinite", "std: [0.25, 0.25, 0.25]", "std: [0.25, .inf, 0.25]", "normalisation.std[1]", 11, "is +Inf"},
+		{"unknown class", "[normal, epidural", "[normal, extradural", "classes[1]", 13, `class "extradural" is not known`},
+		{"class twice", "[normal, epidural", "[normal, subdural", "classes[2]", 13, "subdural is there twice"},
+		{"no normal", "[normal, ", "[", "classes", 13, "normal is missing"},
+		{"activation", "activation: softmax", "activation: relu", "activation", 14, "known is softmax or sigmoid"},
+		{"threshold missing", "  epidural: 0.5\n", "", "thresholds.epidural", 15, "is missing"},
+		{"threshold of 0", "epidural: 0.5", "epidural: 0", "thresholds.epidural", 16, "is 0"},
+		{"threshold of 1", "epidural: 0.5", "epidural: 1.0", "thresholds.epidural", 16, "is 1"},
+		{"threshold not a number", "epidural: 0.5", "epidural: .nan", "thresholds.epidural", 16, "is NaN"},
+		{"threshold of normal", "  epidural: 0.5", "  normal: 0.5\n  epidural: 0.5", "thresholds.normal", 16, "never found"},
+		{"threshold of nothing known", "  epidural: 0.5", "  edh: 0.5\n  epidural: 0.5", "thresholds.edh", 16, "not known"},
+		{"rule", "kind: adjacent", "kind: any", "study_rule.kind", 21, "known is adjacent"},
+		{"rule that cannot be met", "slices: 2, of: 3", "slices: 4, of: 3", "study_rule.of", 21, "fewer than the 4 slices"},
+		{"rule without slices", "slices: 2, of", "of", "study_rule.slices", 21, "is missing"},
+		{"gap of nothing", "maximum_gap_mm: 15", "maximum_gap_mm: 0", "study_rule.maximum_gap_mm", 21, "is 0"},
+		{"no use", "intended_use: tests only, not for diagnosis", "", "intended_use", 0, "is missing"},
+		{"provenance", "{made_by: make_models.py}", "text", "provenance", 22, "is to be a mapping"},
+		{"another input", "name: image", "name: input", "input.name", 7, `the model has ["image"]`},
+		{"another size", "height: 32", "height: 64", "input.name", 7, "has shape [-1 3 32 32] in the model, the manifest wants [-1 3 64 32]"},
+		{"another output", "logits: logits", "logits: scores", "outputs.logits", 12, `the model has ["logits" "cam"]`},
+		{"maps for logits", "logits: logits, cam: cam", "logits: cam", "outputs.logits", 12, "has shape"},
+		{"logits for maps", "cam: cam", "cam: logits", "outputs.cam", 12, "the same output"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := folder(t, c.old, c.new)
+			m, err := Load(dir)
+			var invalid *InvalidError
+			if m != nil || !errors.As(err, &invalid) {
+				t.Fatalf("Load: %v, %v", m, err)
+			}
+			for _, p := range invalid.Problems {
+				if p.Key == c.key && p.Line == c.line && strings.Contains(p.Text, c.says) {
+					at := filepath.Join(dir, FileName)
+					if c.line > 0 {
+						at += fmt.Sprintf(":%d", c.line)
+					}
+					if want := at + ": " + c.key + ": "; !strings.Contains(err.Error(), want) {
+						t.Errorf("the error does not name %q:\n%v", want, err)
+					}
+					return
+				}
+			}
+			t.Errorf("no problem of %s in line %d that says %q in:\n%v", c.key, c.line, c.says, err)
+		})
+	}
+}
+
+func TestLoadGivesEveryProblemAtOnce(t *testing.T) {
+	_, err := Load(folder(t,
+		"name: tiny", "name: ''",
+		"sha256: 18", "sha256: 19",
+		"width: 200", "width: wide",
+		"epidural: 0.5", "epidural: 7",
+		"slices: 2", "slice: 2"))
+	want := []string{"name", "model.sha256", "windows[1].width", "thresholds.epidural", "study_rule.slice", "study_rule.slices"}
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range invalid.Problems {
+		got = append(got, p.Key)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("problems with %q, want %q:\n%v", got, want, err)
+	}
+}
+
+func TestLoadRefusesFolders(t *testing.T) {
+	write := func(name, text string) string {
+		dir := folder(t)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	linked := folder(t)
+	if err := errors.Join(os.Remove(filepath.Join(linked, "model.onnx")), os.Symlink("/etc/hostname", filepath.Join(linked, "model.onnx"))); err != nil {
+		t.Fatal(err)
+	}
+	piped := folder(t)
+	if err := errors.Join(os.Remove(filepath.Join(piped, "model.onnx")), os.Mkdir(filepath.Join(piped, "model.onnx"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, dir, says string
+		is              error
+	}{
+		{"no folder", filepath.Join(t.TempDir(), "none"), "open model folder", fs.ErrNotExist},
+		{"no manifest", t.TempDir(), "a model folder?", fs.ErrNotExist},
+		{"empty manifest", write(FileName, ""), "is empty", nil},
+		{"only comments", write(FileName, "# nothing\n"), "is empty", nil},
+		{"no keys", write(FileName, "{}\n"), "is empty", nil},
+		{"not YAML", write(FileName, "a: [\n"), "is not YAML", nil},
+		{"a list", write(FileName, "- 1\n"), "is to be a mapping", nil},
+		{"two documents", write(FileName, "schema: 1\n---\nschema: 1\n"), "more than one YAML document", nil},
+		{"manifest too large", write(FileName, strings.Repeat("#", maxManifest+1)), "larger than", errTooLarge},
+		{"model leads out of the folder", linked, "model.file", nil},
+		{"model is a folder", piped, "no regular file", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := Load(c.dir)
+			if err == nil || m != nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Load: %v", err)
+			}
+			if c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("Load: %v is not %v", err, c.is)
+			}
+		})
+	}
+}
+
+// A model is refused where its weights, at any depth, lie outside the bytes that
+// were hashed.
+func TestLoadRefusesExternalData(t *testing.T) {
+	for _, name := range []string{"external", "external_in_subgraph"} {
+		_, err := Load(filepath.Join("testdata", name))
+		if err == nil || !strings.Contains(err.Error(), errExternalData.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestInspect(t *testing.T) {
+	node := func(op string) []byte { return lengthDelimited(1, lengthDelimited(nodeOpType, []byte(op))) }
+	value := func(field int) []byte { return lengthDelimited(field, lengthDelimited(valueInfoName, []byte("x"))) }
+	sound := bytes.Join([][]byte{node("Relu"), value(graphInput), value(graphOutput)}, nil)
+	deep := []byte{}
+	for range maxDepth {
+		deep = lengthDelimited(1, lengthDelimited(5, lengthDelimited(6, deep)))
+	}
+	weight := lengthDelimited(5, lengthDelimited(tensorName, []byte("x")))
+	for _, c := range []struct {
+		name  string
+		model []byte
+		want  error
+	}{
+		{"sound", lengthDelimited(7, sound), nil},
+		{"nothing", nil, errNotONNX},
+		{"text", []byte("version https://git-lfs"), errNotONNX},
+		{"cut", lengthDelimited(7, sound)[:10], errNotONNX},
+		{"only weights for inputs", lengthDelimited(7, append(weight, sound...)), errNotONNX},
+		{"compiled elsewhere", lengthDelimited(7, append(node("EPContext"), sound...)), errExternalOp},
+		{"deep", lengthDelimited(7, append(deep, sound...)), errNotONNX},
+		{"in a function", append(lengthDelimited(25, lengthDelimited(7, lengthDelimited(5, lengthDelimited(5, lengthDelimited(tensorExternalData, nil))))), lengthDelimited(7, sound)...), errExternalData},
+		{"by its location", lengthDelimited(7, append(lengthDelimited(5, []byte{tensorDataLocation << 3, 1}), sound...)), errExternalData},
+		{"located inside", lengthDelimited(7, append(lengthDelimited(5, []byte{tensorDataLocation << 3, 0}), sound...)), nil},
+		{"sparse", lengthDelimited(7, append(lengthDelimited(15, lengthDelimited(1, []byte{tensorDataLocation << 3, 1})), sound...)), errExternalData},
+		{"a message that is a number", append([]byte{7 << 3, 1}, lengthDelimited(7, sound)...), errNotONNX},
+	} {
+		if _, err := inspect(c.model); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+// lengthDelimited encodes one protobuf field of bytes.
+func lengthDelimited(number int, b []byte) []byte {
+	varint := func(v int) (out []byte) {
+		for ; v >= 0x80; v >>= 7 {
+			out = append(out, byte(v)|0x80)
+		}
+		return append(out, byte(v))
+	}
+	return append(append(varint(number<<3|2), varint(len(b))...), b...)
+}
+
+// FuzzDecode: a manifest is read without panic and, where it is accepted, with
+// values that the rest can rely on.
+func FuzzDecode(f *testing.F) {
+	text, err := os.ReadFile(filepath.Join(tiny, FileName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add([]byte("{}"))
+	f.Add([]byte("schema: 1\nname: {a: *b}\n"))
+	f.Add([]byte("schema: 1\nclasses: [normal, [], {}]\nthresholds: {? [1] : 2}\n"))
+	f.Add([]byte("schema: 1\nprovenance: &a {b: *a}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var m Manifest
+		p := decode(text, &m)
+		if !p.validate(&m) || len(p.list) > 0 {
+			if len(p.list) == 0 {
+				t.Fatal("refused without a reason")
+			}
+			return
+		}
+		if len(m.Windows) == 0 || len(m.Windows) != len(m.Normalisation.Mean) || len(m.Windows) != len(m.Normalisation.Std) {
+			t.Fatalf("windows and normalisation do not fit: %+v", m)
+		}
+		for _, c := range m.Classes {
+			if th := m.Thresholds[c]; c.Hemorrhage() && !(th > 0 && th < 1) {
+				t.Fatalf("%s has threshold %v", c, th)
+			}
+		}
+		if r := m.StudyRule; r.Slices < 1 || r.Of < r.Slices || r.MinimumSlices < 1 || !(r.MaximumGap > 0) {
+			t.Fatalf("rule %+v", r)
+		}
+	})
+}
+
+// FuzzInspect: any bytes end in an answer; one that is accepted names its inputs.
+func FuzzInspect(f *testing.F) {
+	for _, name := range []string{tiny, "../onnx/testdata/slow", "testdata/external", "testdata/external_in_subgraph"} {
+		model, err := os.ReadFile(filepath.Join(name, "model.onnx"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(model)
+	}
+	f.Fuzz(func(t *testing.T, model []byte) {
+		g, err := inspect(model)
+		if err == nil && (len(g.inputs) == 0 || len(g.outputs) == 0) {
+			t.Fatal("a model without inputs or outputs was accepted")
+		}
+	})
+}

@@ -1,0 +1,332 @@
+// Package study decides about a study from the scores of its slices.
+//
+// A single slice says little: at 95 % specificity a slice, four of five normal
+// studies of 32 slices would be called positive. The rule therefore asks for
+// evidence in neighbouring slices, ordered by their position along the normal.
+//
+// What cannot be decided is said so: too few slices, a gap between them, a slice
+// that failed are verdicts of their own. Silence never reads as negative.
+package study
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"ichwatch/infer"
+	"ichwatch/infer/manifest"
+)
+
+// samePlace is how near, in mm along the normal, two slices are taken as one:
+// the same object sent twice, or two kernels of one acquisition. Scanners do not
+// cut finer than 0.2 mm.
+const samePlace = 0.1
+
+// Rule decides; NewRule makes it from a manifest. It is safe for concurrent use.
+type Rule struct {
+	classes    []infer.Class // order of SliceEvidence.Probabilities
+	thresholds []float32     // for each of classes; 0 for Normal, which is never found
+	slices     int           // that many
+	of         int           // of so many neighbours
+	minimum    int           // places
+	maximumGap float64       // mm, with the tolerance of positions on the grid
+}
+
+// NewRule takes classes, thresholds and study rule from a manifest.
+func NewRule(m *manifest.Manifest) *Rule {
+	r := &Rule{
+		classes:    slices.Clone(m.Classes),
+		thresholds: make([]float32, len(m.Classes)),
+		slices:     m.StudyRule.Slices,
+		of:         m.StudyRule.Of,
+		minimum:    m.StudyRule.MinimumSlices,
+		maximumGap: m.StudyRule.MaximumGap + samePlace,
+	}
+	for i, c := range m.Classes {
+		r.thresholds[i] = float32(m.Thresholds[c])
+	}
+	return r
+}
+
+// Classes gives the order of SliceEvidence.Probabilities.
+func (r *Rule) Classes() []infer.Class { return slices.Clone(r.classes) }
+
+// SliceEvidence is what is known of one slice of a stack. The slices of a stack
+// share their orientation; those of another reconstruction plane are a stack of
+// their own.
+type SliceEvidence struct {
+	// Position is where the slice lies along the stack's normal, in mm; NaN where
+	// it is not known.
+	Position float64
+	// Probabilities are the classifier's, in the order of Classes. Nil, or
+	// anything but one number in 0..1 for each class, is a slice that failed.
+	Probabilities []float32
+}
+
+// Verdict is how a stack was decided.
+type Verdict int
+
+// The verdicts. The zero value claims nothing.
+const (
+	TooFewSlices Verdict = iota // not enough of the head was seen to call it negative
+	Gap                         // a part of the head was not seen
+	SliceFailed                 // a slice could not be judged or placed
+	Negative                    // all was seen, nothing reached the rule
+	Positive                    // suspected; holds however incomplete the stack is
+)
+
+// String gives the verdict in words.
+func (v Verdict) String() string {
+	switch v {
+	case TooFewSlices:
+		return "too few slices"
+	case Gap:
+		return "gap"
+	case SliceFailed:
+		return "slice failed"
+	case Negative:
+		return "negative"
+	case Positive:
+		return "positive"
+	}
+	return fmt.Sprintf("Verdict(%d)", int(v))
+}
+
+// Decision is what the rule makes of a stack.
+type Decision struct {
+	Verdict Verdict
+	Reason  string // one sentence for people, no identity in it
+
+	// Leading is the finding farthest above its threshold or, when none is
+	// positive, the one nearest to it. Its KeySlice is -1 where nothing was seen.
+	Leading Finding
+	// Findings has every hemorrhage class, in the order of the manifest.
+	Findings []Finding
+
+	Places     int     // distinct positions that were classified
+	Failed     int     // slices without usable scores or position
+	LargestGap float64 // mm between neighbouring places, to 0.1 mm
+}
+
+// Positive reports whether the rule was reached.
+func (d Decision) Positive() bool { return d.Verdict == Positive }
+
+// Finding is what the rule found for one class.
+type Finding struct {
+	Class infer.Class
+	// Score is the highest threshold at which the class would still meet the
+	// rule: the largest, over all groups of neighbours, of their n-th largest
+	// probability (n: how many slices the rule asks for).
+	Score    float32
+	Positive bool
+	// Slices are the deciding ones, by position: indices into the evidence.
+	// Empty unless positive.
+	Slices []int
+	// KeySlice is the one of the best group with the highest probability: an
+	// index into the evidence, -1 where there is none.
+	KeySlice int
+}
+
+// place is what was seen at one position: the highest probability of each class
+// over the slices that lie there.
+type place struct {
+	position      float64   // mm, on the grid
+	seen          bool      // false: only slices that failed lie here
+	probabilities []float32 // by class
+	slice         []int     // by class: whose probability it is
+}
+
+// Evaluate decides about a stack from what is known of it so far. The order of
+// the evidence does not matter. It keeps nothing and costs little beside a run of
+// a model: it is meant to be called after every slice.
+func (r *Rule) Evaluate(evidence []SliceEvidence) Decision {
+	places, failed := r.places(evidence)
+	d := Decision{Failed: failed, Leading: Finding{KeySlice: -1}}
+	for i, p := range places {
+		if p.seen {
+			d.Places++
+		}
+		if i > 0 {
+			d.LargestGap = max(d.LargestGap, p.position-places[i-1].position)
+		}
+	}
+	d.Findings = make([]Finding, 0, len(r.classes))
+	lead := -1
+	for class, c := range r.classes {
+		if !c.Hemorrhage() {
+			continue
+		}
+		f := r.find(class, places)
+		d.Findings = append(d.Findings, f)
+		if lead < 0 || r.leads(f, d.Findings[lead]) {
+			lead = len(d.Findings) - 1
+		}
+	}
+	if lead >= 0 {
+		d.Leading = d.Findings[lead]
+	}
+	d.Verdict, d.Reason = r.verdict(d)
+	return d
+}
+
+func (r *Rule) verdict(d Decision) (Verdict, string) {
+	switch {
+	case d.Leading.Positive:
+		return Positive, fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.2f; not for diagnosis",
+			d.Leading.Class, len(d.Leading.Slices), r.of, r.threshold(d.Leading.Class))
+	case d.Failed > 0:
+		return SliceFailed, fmt.Sprintf("%d of %d slices could not be judged or placed", d.Failed, d.Failed+d.Places)
+	case d.Places < r.minimum:
+		return TooFewSlices, fmt.Sprintf("%d slices at distinct positions, at least %d are needed", d.Places, r.minimum)
+	case d.LargestGap > r.maximumGap:
+		return Gap, fmt.Sprintf("neighbouring slices are up to %.1f mm apart, at most %.1f mm is accepted", d.LargestGap, r.maximumGap-samePlace)
+	}
+	return Negative, fmt.Sprintf("no class reached its threshold in %d of %d neighbouring slices among %d; not for diagnosis", r.slices, r.of, d.Places)
+}
+
+// places sorts the usable evidence into distinct positions and counts what is
+// not usable. A slice that failed still holds its place among its neighbours.
+func (r *Rule) places(evidence []SliceEvidence) (places []place, failed int) {
+	type located struct {
+		cell  int64 // of a grid as fine as samePlace
+		slice int   // index into the evidence
+	}
+	order := make([]located, 0, len(evidence))
+	for i, e := range evidence {
+		// A fixed grid, so that where a slice lies, and what shares its place, never
+		// depends on what else is there; its offset keeps the edges away from the
+		// round positions in use.
+		if math.Abs(e.Position) < 1e6 { // false for NaN
+			order = append(order, located{int64(math.Floor(e.Position/samePlace + 0.37)), i})
+		} else {
+			failed++
+		}
+	}
+	slices.SortFunc(order, func(a, b located) int {
+		return cmp.Or(cmp.Compare(a.cell, b.cell), cmp.Compare(a.slice, b.slice))
+	})
+	places = make([]place, 0, len(order))
+	probabilities := make([]float32, len(order)*len(r.classes))
+	owners := make([]int, len(order)*len(r.classes))
+	for i, o := range order {
+		e := evidence[o.slice]
+		if i == 0 || o.cell != order[i-1].cell {
+			n := len(places) * len(r.classes)
+			places = append(places, place{
+				position:      float64(o.cell) * samePlace,
+				probabilities: probabilities[n : n+len(r.classes)],
+				slice:         owners[n : n+len(r.classes)],
+			})
+		}
+		p := &places[len(places)-1]
+		if !r.usable(e.Probabilities) {
+			failed++
+			continue
+		}
+		for class, probability := range e.Probabilities {
+			if !p.seen || probability > p.probabilities[class] {
+				p.probabilities[class], p.slice[class] = probability, o.slice
+			}
+		}
+		p.seen = true
+	}
+	return places, failed
+}
+
+func (r *Rule) usable(probabilities []float32) bool {
+	if len(probabilities) != len(r.classes) {
+		return false
+	}
+	for _, p := range probabilities {
+		if !(p >= 0 && p <= 1) { // NaN too
+			return false
+		}
+	}
+	return true
+}
+
+// find looks for the best group of neighbours for one class: at most `of` places
+// in a row with no gap between them.
+func (r *Rule) find(class int, places []place) Finding {
+	f := Finding{Class: r.classes[class], KeySlice: -1}
+	best, bestEnd, bestSum := -1, -1, float32(0)
+	group := make([]float32, 0, r.of)
+	for start := range places {
+		group = group[:0]
+		end := start
+		for ; end < len(places) && end-start < r.of; end++ {
+			if end > start && places[end].position-places[end-1].position > r.maximumGap {
+				break
+			}
+			if places[end].seen {
+				group = append(group, places[end].probabilities[class])
+			}
+		}
+		if len(group) < r.slices {
+			continue
+		}
+		slices.Sort(group)
+		sum := float32(0) // decides among equals
+		for _, p := range group {
+			sum += p
+		}
+		if score := group[len(group)-r.slices]; best < 0 || score > f.Score || score == f.Score && sum > bestSum {
+			f.Score, best, bestEnd, bestSum = score, start, end, sum
+		}
+	}
+	if best < 0 {
+		return f
+	}
+	f.Positive = f.Score >= r.thresholds[class]
+	highest := float32(-1)
+	for _, p := range places[best:bestEnd] {
+		if !p.seen {
+			continue
+		}
+		if p.probabilities[class] > highest {
+			highest, f.KeySlice = p.probabilities[class], p.slice[class]
+		}
+		if f.Positive && p.probabilities[class] >= r.thresholds[class] {
+			f.Slices = append(f.Slices, p.slice[class])
+		}
+	}
+	return f
+}
+
+// leads reports whether f is to be named before g: a positive one always is.
+func (r *Rule) leads(f, g Finding) bool {
+	if f.Positive != g.Positive {
+		return f.Positive
+	}
+	return r.excess(f) > r.excess(g)
+}
+
+// excess is how far a finding lies above its class's threshold, in log-odds, so
+// that classes with different thresholds compare.
+func (r *Rule) excess(f Finding) float64 {
+	if f.KeySlice < 0 {
+		return math.Inf(-1)
+	}
+	return logOdds(float64(f.Score)) - logOdds(float64(r.threshold(f.Class)))
+}
+
+func logOdds(p float64) float64 {
+	p = min(max(p, 1e-9), 1-1e-9)
+	return math.Log(p / (1 - p))
+}
+
+func (r *Rule) threshold(c infer.Class) float32 {
+	return r.thresholds[slices.Index(r.classes, c)]
+}
+
+// Thresholds gives the probability from which on a slice counts, by class.
+func (r *Rule) Thresholds() map[infer.Class]float32 {
+	t := map[infer.Class]float32{}
+	for i, c := range r.classes {
+		if c.Hemorrhage() {
+			t[c] = r.thresholds[i]
+		}
+	}
+	return t
+}
