@@ -1,0 +1,446 @@
+package spool
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ichwatch/alerts"
+	"ichwatch/dimse/dicom"
+)
+
+// The crash tests run a whole shift of the spool's work in a child process that
+// kills itself (SIGKILL) at one of its durable steps, and then hold what the
+// child had told the world against what a new process finds on the disk.
+
+// crashEnv carries a crash to the child.
+const crashEnv = "ICHWATCH_SPOOL_CRASH"
+
+type crash struct {
+	Dir   string
+	Step  string
+	Count int // at which time of the step
+}
+
+// crashingChild is the child's main.
+func crashingChild() {
+	var c crash
+	if err := json.Unmarshal([]byte(os.Getenv(crashEnv)), &c); err != nil {
+		panic(err)
+	}
+	left := c.Count
+	s, err := Open(context.Background(), Options{Dir: c.Dir, Destinations: []string{"pacs"}, Device: "ct1", Hook: func(step string) {
+		if step != c.Step {
+			return
+		}
+		if left--; left == 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal is on its way
+		}
+	}})
+	if err == nil {
+		err = newWorld(os.Stdout).shift(context.Background(), s)
+	}
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// world is all that is outside the spool: what the scanner was told, what the
+// PACS has, what the broker has taken, whether a person has answered.
+type world struct {
+	told     io.Writer
+	acked    map[dicom.UID]bool
+	atPACS   map[dicom.UID]bool
+	messages map[string]int // by alert id, seq and type: how often
+	answered bool
+}
+
+func newWorld(w io.Writer) *world {
+	return &world{told: w, acked: map[dicom.UID]bool{}, atPACS: map[dicom.UID]bool{}, messages: map[string]int{}}
+}
+
+// tell lets something happen outside, and notes it where a crash does not reach.
+func (w *world) tell(what string, about string) {
+	fmt.Fprintln(w.told, what, about)
+	w.learn(what, about)
+}
+
+func (w *world) learn(what, about string) {
+	switch what {
+	case "ack":
+		w.acked[dicom.UID(about)] = true
+	case "pacs":
+		w.atPACS[dicom.UID(about)] = true
+	case "message":
+		w.messages[about]++
+	case "answered":
+		w.answered = true
+	}
+}
+
+// The shift: a study that is normal and one that is not, three slices each.
+var (
+	normalStudy     = dicom.UID("1.2.1")
+	suspiciousStudy = dicom.UID("1.2.2")
+	shiftSlices     = []slice{
+		newSlice(normalStudy, 1), newSlice(suspiciousStudy, 1), newSlice(normalStudy, 2),
+		newSlice(suspiciousStudy, 2), newSlice(normalStudy, 3), newSlice(suspiciousStudy, 3),
+	}
+)
+
+// shift does the whole work, or what is left of it.
+func (w *world) shift(ctx context.Context, s *Spool) error {
+	for _, work := range []func(context.Context, *Spool) error{
+		w.receive, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward,
+	} {
+		if err := work(ctx, s); err != nil {
+			return err
+		}
+	}
+	_, err := s.Remove(ctx, time.Now(), 0)
+	return err
+}
+
+func (w *world) receive(_ context.Context, s *Spool) error {
+	for _, c := range shiftSlices {
+		if w.acked[c.sop] {
+			continue
+		}
+		if _, _, err := trySend(s, c); err != nil {
+			return err
+		}
+		w.tell("ack", string(c.sop))
+	}
+	return nil
+}
+
+func (w *world) triage(ctx context.Context, s *Spool) error {
+	pending, err := s.PendingSlices(ctx, 100)
+	if err != nil {
+		return err
+	}
+	for _, i := range pending {
+		if err := s.RecordFinding(ctx, Finding{InstanceID: i.ID, State: FindingClassified, Probabilities: []float32{0.5}}); err != nil {
+			return err
+		}
+		if i.StudyInstanceUID == suspiciousStudy {
+			if _, err := s.Decide(ctx, early(suspiciousStudy, "1.2.2.1.2")); err != nil {
+				return err
+			}
+		}
+	}
+	quiet, err := s.QuietStudies(ctx, time.Now().Add(time.Hour))
+	if err != nil {
+		return err
+	}
+	for _, study := range quiet {
+		d := final(study.StudyInstanceUID, study.Revision, alerts.Negative, "")
+		if study.StudyInstanceUID == suspiciousStudy {
+			d = positive(suspiciousStudy, study.Revision, "1.2.2.1.2")
+		}
+		if _, err := s.Decide(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) publish(ctx context.Context, s *Spool) error {
+	for {
+		entries, err := s.PendingMessages(ctx, time.Now(), 100)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, e := range entries {
+			if e.Attempts == 0 { // everything fails once
+				if err := s.MessageFailed(ctx, e.ID, "no broker", time.Now()); err != nil {
+					return err
+				}
+				continue
+			}
+			var m alerts.Message
+			if e.Topic == alerts.TopicAlert {
+				if err := json.Unmarshal(e.Payload, &m); err != nil {
+					return err
+				}
+				w.tell("message", fmt.Sprintf("%s/%d/%s", m.AlertID, m.Seq, m.Type))
+			} else {
+				w.tell("message", "outcome/"+e.Key)
+			}
+			if err := s.MessageDelivered(ctx, e.ID, time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *world) escalate(ctx context.Context, s *Spool) error {
+	open, err := s.OpenAlerts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range open {
+		if a.Level == 0 {
+			if err := s.Escalate(ctx, a.AlertID, 1, time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) answer(ctx context.Context, s *Spool) error {
+	open, err := s.OpenAlerts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range open {
+		if err := s.Acknowledge(ctx, alerts.Acknowledgement{AlertID: a.AlertID, By: "on call", At: time.Now(), Via: "page"}); err != nil {
+			return err
+		}
+		w.tell("answered", a.AlertID)
+	}
+	return nil
+}
+
+func (w *world) forward(ctx context.Context, s *Spool) error {
+	for {
+		legs, err := s.DueLegs(ctx, "pacs", time.Now(), 100)
+		if err != nil || len(legs) == 0 {
+			return err
+		}
+		for _, l := range legs {
+			switch l.Attempts { // each fails once, is parked and released once
+			case 0:
+				err = s.LegFailed(ctx, l.ID, 0xA700, "out of resources", time.Now())
+			case 1:
+				if err = s.LegParked(ctx, l.ID, 0xA900, "mismatch"); err == nil {
+					_, err = s.RetryLegs(ctx, "pacs")
+				}
+			default:
+				w.tell("pacs", string(l.Instance.SOPInstanceUID))
+				err = s.LegDone(ctx, l.ID, 0, time.Now())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// check holds the spool against the world.
+func (w *world) check(t *testing.T, s *Spool) {
+	t.Helper()
+	for _, c := range shiftSlices {
+		copies, err := s.copies(t.Context(), c.sop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, held := copies.stored(c.sum())
+		switch {
+		case held && !bytes.Equal(read(t, s, i.ID), c.dataSet()):
+			t.Errorf("%s came back as other bytes", c.sop)
+		case !held && w.acked[c.sop] && !w.atPACS[c.sop]:
+			t.Errorf("%s was acknowledged, is not at the PACS and is gone: %+v", c.sop, copies)
+		}
+		if len(copies) > 1 {
+			t.Errorf("%s is there %d times", c.sop, len(copies))
+		}
+	}
+	id := alerts.ID("ct1", s.Pseudonym(suspiciousStudy), 1)
+	for m := range w.messages {
+		if !strings.HasPrefix(m, id) && !strings.HasPrefix(m, "outcome/") {
+			t.Errorf("an alert has another id: %s, want %s", m, id)
+		}
+	}
+	if w.answered {
+		if open, err := s.OpenAlerts(t.Context()); err != nil || len(open) > 0 {
+			t.Errorf("a person has answered and is asked again: %+v, %v", open, err)
+		}
+	}
+}
+
+// checkDone is check after everything was done.
+func (w *world) checkDone(t *testing.T, s *Spool) {
+	t.Helper()
+	w.check(t, s)
+	id := alerts.ID("ct1", s.Pseudonym(suspiciousStudy), 1)
+	for _, m := range []string{
+		id + "/1/new", id + "/2/escalate", "outcome/" + s.Pseudonym(normalStudy), "outcome/" + s.Pseudonym(suspiciousStudy),
+	} {
+		if w.messages[m] == 0 {
+			t.Errorf("never said: %s; said %v", m, w.messages)
+		}
+	}
+	if len(w.messages) != 4 {
+		t.Errorf("said %v", w.messages)
+	}
+	records, err := s.Studies(t.Context(), Filter{})
+	if err != nil || len(records) != 2 {
+		t.Fatalf("records %+v, %v", records, err)
+	}
+	for _, r := range records {
+		if r.Instances != 3 || r.Removed != 3 || r.Missing != 0 || !r.Balances() || r.Legs[0].Done != 3 || r.Outcome == "" {
+			t.Errorf("record %+v", r)
+		}
+		if r.StudyInstanceUID == suspiciousStudy && (len(r.Alerts) != 1 || r.Alerts[0].State != alerts.StateAcknowledged) {
+			t.Errorf("alerts %+v", r.Alerts)
+		}
+	}
+	if files, err := filepath.Glob(filepath.Join(s.dir, instancesDir, "*", "*")); err != nil || len(files) > 0 {
+		t.Errorf("files were left behind: %v, %v", files, err)
+	}
+}
+
+// run lets a child work on the spool until it dies, and returns whether it did.
+func (w *world) run(t *testing.T, c crash) (killed bool) {
+	t.Helper()
+	order, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	child.Env = append(os.Environ(), crashEnv+"="+string(order))
+	child.Stderr = os.Stderr
+	var told bytes.Buffer
+	child.Stdout = &told
+	err = child.Run()
+	lines := bufio.NewScanner(&told)
+	for lines.Scan() {
+		what, about, _ := strings.Cut(lines.Text(), " ")
+		if what == "error" {
+			t.Fatalf("child: %s", about)
+		}
+		w.learn(what, about)
+	}
+	if err == nil {
+		return false
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the child ended otherwise: %v", err)
+	}
+	return true
+}
+
+// ofRecovery are the steps that only a damaged spool comes to.
+var ofRecovery = []string{
+	StepQuarantined, StepLedgerMovedAside,
+	StepAdopted + beforeCommit, StepAdopted, StepMissing + beforeCommit, StepMissing,
+	StepRecovered + beforeCommit, StepRecovered,
+}
+
+func TestPromise1_AcknowledgedIsOnDisk(t *testing.T) {
+	kills := make(chan int, 1000)
+	t.Run("steps", func(t *testing.T) {
+		for _, step := range Steps() {
+			if slices.Contains(ofRecovery, step) {
+				continue
+			}
+			for _, count := range []int{1, 2} {
+				t.Run(fmt.Sprintf("%s/%d", step, count), func(t *testing.T) {
+					t.Parallel()
+					dir := filepath.Join(t.TempDir(), "spool")
+					w := newWorld(io.Discard)
+					killed := w.run(t, crash{dir, step, count})
+					if !killed && (count == 1 || !slices.Contains(onceAShift, step)) {
+						t.Fatal("the shift never came to this step")
+					}
+					if killed {
+						kills <- 1
+					}
+					s := open(t, Options{Dir: dir})
+					w.check(t, s)
+					if err := w.shift(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+					w.checkDone(t, s)
+				})
+			}
+		}
+	})
+	t.Logf("killed %d times", len(kills))
+}
+
+// onceAShift are the steps that a shift takes only once.
+var onceAShift = []string{
+	StepEscalated + beforeCommit, StepEscalated, StepAcknowledged + beforeCommit, StepAcknowledged,
+	StepRemoving + beforeCommit, StepRemoving, StepRemovalSynced, StepRemoved + beforeCommit, StepRemoved,
+}
+
+// ruinLedger overwrites the ledger, its write-ahead log included.
+func ruinLedger(t *testing.T, dir string) {
+	t.Helper()
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(filepath.Join(dir, ledgerName+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, ledgerName), bytes.Repeat([]byte("x"), 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPromise1_CrashInRecovery kills the process while it recovers from an
+// earlier crash: nothing may depend on a recovery being finished.
+func TestPromise1_CrashInRecovery(t *testing.T) {
+	damages := []struct {
+		name  string
+		steps []string
+		do    func(t *testing.T, dir string, w *world)
+	}{
+		{"ledger lost", []string{
+			StepLedgerMovedAside, StepAdopted + beforeCommit, StepAdopted, StepRecovered + beforeCommit, StepRecovered,
+		}, func(t *testing.T, dir string, _ *world) {
+			ruinLedger(t, dir)
+		}},
+		{"file lost", []string{StepMissing + beforeCommit, StepMissing}, func(t *testing.T, dir string, w *world) {
+			files, err := filepath.Glob(filepath.Join(dir, instancesDir, "*", "*"))
+			must(t, err)
+			must(t, os.Remove(files[0]))
+			clear(w.acked) // a technician, told of the loss, sends everything again
+		}},
+		{"partial file", []string{StepQuarantined}, func(t *testing.T, dir string, _ *world) {
+			if err := os.WriteFile(filepath.Join(dir, incomingDir, "01JNA5Q7V0000000000000000A.part"), []byte("DICM"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, damage := range damages {
+		for _, step := range damage.steps {
+			t.Run(damage.name+"/"+step, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "spool")
+				w := newWorld(io.Discard)
+				if !w.run(t, crash{dir, StepFinding, 1}) { // all received, nothing done
+					t.Fatal("the shift was not interrupted")
+				}
+				damage.do(t, dir, w)
+				if !w.run(t, crash{dir, step, 1}) {
+					t.Fatal("the recovery never came to this step")
+				}
+				s := open(t, Options{Dir: dir})
+				w.check(t, s)
+				if err := w.shift(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				w.checkDone(t, s)
+			})
+		}
+	}
+}

@@ -1,0 +1,48 @@
+// Package spool keeps what the scanner sent until nobody needs it any more.
+//
+// It is the queue of a mail server, for images: Create and Commit take an
+// instance in and return only when it is on disk; each instance then has one
+// leg per destination, which package forward walks, and one finding to be made,
+// which package triage makes; the decisions about a study leave as messages
+// through a transactional outbox, which package alerts delivers.
+//
+// # What is where
+//
+//	<dir>/incoming/<ulid>.part      being received; nothing here was ever acknowledged
+//	<dir>/instances/<xx>/<ulid>.dcm acknowledged: Part 10 header, then the data set as it arrived
+//	<dir>/quarantine/               what recovery did not trust; never deleted by the program
+//	<dir>/ledger.db                 SQLite: studies, instances, legs, findings, alerts, outbox, events
+//	<dir>/pseudonym.key             the key of the study pseudonyms that logs carry
+//	<dir>/boot                      how often the spool was opened
+//	<dir>/lock                      held by the one process that uses the spool
+//
+// Names are ULIDs, so that no name tells anything about a patient, and files
+// sort by the time of receipt. <xx> are the last eight bits of the ULID.
+//
+// # The file is the truth, the ledger its index
+//
+// Commit syncs the file, renames it, syncs the directory and only then writes
+// the index row. What a scan of the files can rebuild (instances, their legs,
+// their pending findings) is written with synchronous=NORMAL: it survives the
+// death of the process, and after a power cut Open adopts the files whose rows
+// were lost. What no file tells (findings, outcomes, alerts, acknowledgements,
+// legs done, removals) is written with synchronous=FULL. Both go to one
+// write-ahead log, so that a durable row never refers to a lost one.
+//
+// # Rules of failure
+//
+//   - Success is told to a sender only after Commit returned nil. Whatever else
+//     Commit returns, the sender must be told to try again; a copy that did
+//     reach the disk is adopted later and meets the second one as a duplicate.
+//   - The same SOP Instance UID with the same data set is stored once; a second
+//     sending of it succeeds, and gives parked legs another chance. With
+//     another data set both are kept and forwarded, and an event is recorded.
+//   - A file that is not understood goes to quarantine, and a row whose file is
+//     gone is marked missing and reported; neither is deleted.
+//   - A ledger that is missing or corrupt is moved to quarantine and rebuilt
+//     from the files: everything is then forwarded and analysed once more,
+//     which the standard permits, and alerts get the ids that they had.
+//   - A file is removed only when a ledger transaction has seen every one of
+//     its legs done, its finding made, its study decided and the retention time
+//     over. An instance without any leg is never removed.
+package spool

@@ -1,0 +1,126 @@
+package spool
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ichwatch/dimse/dicom"
+)
+
+// FindingState tells how far triage has come with one instance.
+type FindingState string
+
+const (
+	FindingPending    FindingState = "pending"    // the triage job that Commit leaves behind
+	FindingClassified FindingState = "classified" // the model has answered
+	FindingIneligible FindingState = "ineligible" // not for this model; Reason says why
+	FindingFailed     FindingState = "failed"     // should have been classified and could not be; Reason says why
+)
+
+// Finding is what triage learnt from one instance. InstanceID, State and, where
+// the state asks for one, Reason are required by RecordFinding; the UIDs and
+// ReceivedAt are filled in by StudyFindings.
+type Finding struct {
+	InstanceID        int64
+	SOPInstanceUID    dicom.UID
+	SeriesInstanceUID dicom.UID
+	ReceivedAt        time.Time
+
+	State         FindingState
+	Reason        string    // short, for people; never identity
+	Position      float64   // mm along the slice normal
+	AcquiredAt    time.Time // zero where the header does not say
+	ModelName     string
+	ModelSHA256   string // hex
+	Provider      string // what computed it: "cpu", "cuda", "tensorrt"
+	Probabilities []float32
+	At            time.Time     // when it was found; zero: now
+	Elapsed       time.Duration // from the file to the finding
+}
+
+// PendingSlices returns at most limit instances that wait for a finding: those
+// of urgent studies first, then the oldest. An instance stays listed until
+// RecordFinding.
+func (s *Spool) PendingSlices(ctx context.Context, limit int) ([]Instance, error) {
+	pending, err := collect(scanInstance)(s.ledger.queries.query(ctx,
+		`SELECT `+instanceColumns+` FROM findings f
+			JOIN instances i ON i.id = f.instance_id JOIN studies s ON s.id = i.study_id
+			WHERE f.state = 'pending' AND i.state = 'stored'
+			ORDER BY f.urgent DESC, f.instance_id LIMIT ?`, limit))
+	if err != nil {
+		return nil, fmt.Errorf("look for pending slices: %w", err)
+	}
+	return pending, nil
+}
+
+// RecordFinding makes findings durable, all in one transaction. A later finding
+// of an instance replaces the earlier one.
+func (s *Spool) RecordFinding(ctx context.Context, findings ...Finding) error {
+	err := s.write(ctx, durable, StepFinding, func(tx *transaction) error {
+		for _, f := range findings {
+			if err := s.recordFinding(tx, f); err != nil {
+				return fmt.Errorf("instance %d: %w", f.InstanceID, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record findings: %w", err)
+	}
+	return nil
+}
+
+func (s *Spool) recordFinding(tx *transaction, f Finding) error {
+	switch f.State {
+	case FindingClassified:
+	case FindingIneligible, FindingFailed:
+		if f.Reason == "" {
+			return fmt.Errorf("a finding %q needs a reason", f.State)
+		}
+	default:
+		return fmt.Errorf("a finding cannot be recorded as %q", f.State)
+	}
+	if f.At.IsZero() {
+		f.At = s.now()
+	}
+	probabilities, err := json.Marshal(f.Probabilities)
+	if err != nil {
+		return fmt.Errorf("probabilities: %w", err)
+	}
+	known, err := tx.change(`UPDATE findings SET state = ?, reason = ?, position = ?, acquired_at = ?, model_name = ?, model_sha256 = ?,
+			provider = ?, probabilities = ?, found_at = ?, elapsed = ? WHERE instance_id = ?`,
+		f.State, f.Reason, f.Position, instant(f.AcquiredAt), f.ModelName, f.ModelSHA256,
+		f.Provider, string(probabilities), instant(f.At), f.Elapsed.Nanoseconds(), f.InstanceID)
+	if err == nil && !known {
+		err = ErrUnknownInstance
+	}
+	return err
+}
+
+// StudyFindings returns the findings of a study, without the pending ones, in
+// order of receipt.
+func (s *Spool) StudyFindings(ctx context.Context, study dicom.UID) ([]Finding, error) {
+	findings, err := collect(scanFinding)(s.ledger.queries.query(ctx,
+		`SELECT i.id, i.sop_instance_uid, i.series_instance_uid, i.received_at, f.state, f.reason, f.position, f.acquired_at,
+				f.model_name, f.model_sha256, f.provider, f.probabilities, f.found_at, f.elapsed
+			FROM studies s JOIN instances i ON i.study_id = s.id JOIN findings f ON f.instance_id = i.id
+			WHERE s.study_instance_uid = ? AND f.state <> 'pending' ORDER BY i.id`, study))
+	if err != nil {
+		return nil, fmt.Errorf("read the findings of study %s: %w", s.Pseudonym(study), err)
+	}
+	return findings, nil
+}
+
+func scanFinding(row scanner) (f Finding, err error) {
+	var probabilities []byte
+	err = row.Scan(&f.InstanceID, &f.SOPInstanceUID, &f.SeriesInstanceUID, (*instant)(&f.ReceivedAt),
+		&f.State, &f.Reason, &f.Position, (*instant)(&f.AcquiredAt),
+		&f.ModelName, &f.ModelSHA256, &f.Provider, &probabilities, (*instant)(&f.At), &f.Elapsed)
+	if err != nil {
+		return f, err
+	}
+	err = json.Unmarshal(probabilities, &f.Probabilities)
+	return f, err
+}

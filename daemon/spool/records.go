@@ -1,0 +1,183 @@
+package spool
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ichwatch/alerts"
+	"ichwatch/dimse/dicom"
+)
+
+// Filter selects studies for Studies; its zero value selects all.
+type Filter struct {
+	Study dicom.UID // this one only
+	Since time.Time // received, in part, at or after
+	Limit int       // at most, the latest ones; 0: no limit
+}
+
+// StudyRecord is a study's line in the ledger: how many of its instances came
+// how far, and when.
+type StudyRecord struct {
+	Study
+
+	Durable int // instances whose file is in the spool
+	Missing int // whose file is lost
+	Removed int // whose file was removed after its time
+	Legs    []LegCount
+
+	Classified int
+	Ineligible int
+	Failed     int
+
+	Reason    string // of the outcome
+	DecidedAt time.Time
+	Alerts    []AlertRecord // in the order in which they were raised
+}
+
+// Balances reports whether every instance that was acknowledged is accounted
+// for: in the spool, or removed after every destination had confirmed it.
+func (r StudyRecord) Balances() bool {
+	return r.Missing == 0 && r.Instances == r.Durable+r.Removed
+}
+
+// LegCount is how far a study has come on its way to one destination.
+type LegCount struct {
+	Destination string
+	Pending     int
+	Done        int
+	Parked      int
+	LastDone    time.Time
+}
+
+// AlertRecord is what became of an alert.
+type AlertRecord struct {
+	alerts.Acknowledgement // At is zero while nobody has answered
+
+	State       alerts.State
+	Level       int
+	Last        alerts.Message // what was said last
+	RaisedAt    time.Time
+	DeliveredAt time.Time // the first notice, to the broker
+	RetractedAt time.Time
+}
+
+// Studies returns the ledger's studies, the latest first.
+func (s *Spool) Studies(ctx context.Context, f Filter) ([]StudyRecord, error) {
+	records, err := s.studies(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
+	return records, nil
+}
+
+// selected are the rows of the studies that a Filter selects.
+const selected = ` s.id IN (SELECT id FROM studies
+		WHERE (?1 = '' OR study_instance_uid = ?1) AND last_received >= ?2
+		ORDER BY first_received DESC, id DESC LIMIT ?3) `
+
+const (
+	selectStudyRecords = `SELECT s.study_instance_uid, s.pseudonym, s.revision, s.first_received, s.last_received,
+			coalesce(s.outcome, ''),
+			coalesce((SELECT a.alert_id FROM alerts a WHERE a.study_id = s.id AND a.state <> 'retracted'), ''),
+			count(*), sum(i.state = 'stored' AND f.state = 'pending'),
+			sum(i.state = 'stored'), sum(i.state = 'missing'), sum(i.state IN ('removing', 'removed')),
+			sum(f.state = 'classified'), sum(f.state = 'ineligible'), sum(f.state = 'failed'),
+			coalesce(CAST(s.outcome_message AS TEXT) ->> 'reason', ''), s.decided_at
+		FROM studies s JOIN instances i ON i.study_id = s.id JOIN findings f ON f.instance_id = i.id
+		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
+
+	selectLegCounts = `SELECT s.study_instance_uid, l.destination,
+			sum(l.state = 'pending'), sum(l.state = 'done'), sum(l.state = 'parked'), max(l.done_at)
+		FROM studies s JOIN instances i ON i.study_id = s.id JOIN legs l ON l.instance_id = i.id
+		WHERE` + selected + `GROUP BY s.id, l.destination ORDER BY s.id, l.destination`
+
+	selectAlertRecords = `SELECT s.study_instance_uid, a.alert_id, a.state, a.level, a.message,
+			a.raised_at, a.delivered_at, a.retracted_at,
+			a.acknowledged_at, a.stated_at, a.acknowledged_by, a.acknowledged_via, a.comment
+		FROM studies s JOIN alerts a ON a.study_id = s.id
+		WHERE` + selected + `ORDER BY s.id, a.number`
+)
+
+// studies reads all three tables in one transaction: the numbers fit together.
+func (s *Spool) studies(ctx context.Context, f Filter) ([]StudyRecord, error) {
+	limit := -1
+	if f.Limit > 0 {
+		limit = f.Limit
+	}
+	var since int64
+	if !f.Since.IsZero() {
+		since = f.Since.UnixNano()
+	}
+	args := []any{f.Study, since, limit}
+
+	tx, err := s.ledger.reading.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	records, err := collect(scanStudyRecord)(tx.QueryContext(ctx, selectStudyRecords, args...))
+	if err != nil {
+		return nil, err
+	}
+	legs, err := collect(scanStudyLegs)(tx.QueryContext(ctx, selectLegCounts, args...))
+	if err != nil {
+		return nil, err
+	}
+	raised, err := collect(scanStudyAlert)(tx.QueryContext(ctx, selectAlertRecords, args...))
+	if err != nil {
+		return nil, err
+	}
+
+	byUID := make(map[dicom.UID]*StudyRecord, len(records))
+	for n := range records {
+		byUID[records[n].StudyInstanceUID] = &records[n]
+	}
+	for _, l := range legs {
+		r := byUID[l.study]
+		r.Legs = append(r.Legs, l.LegCount)
+	}
+	for _, a := range raised {
+		r := byUID[a.study]
+		r.Alerts = append(r.Alerts, a.AlertRecord)
+	}
+	return records, nil
+}
+
+func scanStudyRecord(row scanner) (r StudyRecord, err error) {
+	err = row.Scan(&r.StudyInstanceUID, &r.Pseudonym, &r.Revision, (*instant)(&r.FirstReceived), (*instant)(&r.LastReceived),
+		&r.Outcome, &r.AlertID, &r.Instances, &r.Pending, &r.Durable, &r.Missing, &r.Removed,
+		&r.Classified, &r.Ineligible, &r.Failed, &r.Reason, (*instant)(&r.DecidedAt))
+	return r, err
+}
+
+// studyLegs and studyAlert are rows with the study that they belong to.
+type studyLegs struct {
+	study dicom.UID
+	LegCount
+}
+
+type studyAlert struct {
+	study dicom.UID
+	AlertRecord
+}
+
+func scanStudyLegs(row scanner) (l studyLegs, err error) {
+	err = row.Scan(&l.study, &l.Destination, &l.Pending, &l.Done, &l.Parked, (*instant)(&l.LastDone))
+	return l, err
+}
+
+func scanStudyAlert(row scanner) (a studyAlert, err error) {
+	var message []byte
+	r := &a.AlertRecord
+	err = row.Scan(&a.study, &r.AlertID, &r.State, &r.Level, &message,
+		(*instant)(&r.RaisedAt), (*instant)(&r.DeliveredAt), (*instant)(&r.RetractedAt),
+		(*instant)(&r.At), (*instant)(&r.StatedAt), &r.By, &r.Via, &r.Comment)
+	if err != nil {
+		return a, err
+	}
+	err = json.Unmarshal(message, &r.Last)
+	return a, err
+}

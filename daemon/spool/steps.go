@@ -1,0 +1,53 @@
+package spool
+
+// The steps at which Options.Hook is called, each after it has been done. Those
+// of a ledger transaction are called twice: with the suffix " (before commit)"
+// when its last statement has run, and by its plain name after the commit.
+const (
+	StepCreated         = "create: file made and Part 10 header written"
+	StepWritten         = "commit: data set written"
+	StepFileSynced      = "commit: file synced"
+	StepRenamed         = "commit: file renamed"
+	StepDirectorySynced = "commit: directory synced"
+	StepIndexed         = "commit: indexed"
+
+	StepLegDone   = "leg done"
+	StepLegFailed = "leg failed"
+	StepLegParked = "leg parked"
+	StepLegsRetry = "legs due again"
+
+	StepFinding          = "finding recorded"
+	StepDecided          = "study decided"
+	StepMessageDelivered = "message delivered"
+	StepMessageFailed    = "message failed"
+	StepAcknowledged     = "alert acknowledged"
+	StepEscalated        = "alert escalated"
+
+	StepRemoving         = "remove: removal recorded"
+	StepFileRemoved      = "remove: file removed"
+	StepRemovalSynced    = "remove: directories synced"
+	StepRemoved          = "remove: done"
+	StepQuarantined      = "recover: file moved to quarantine"
+	StepAdopted          = "recover: files adopted"
+	StepMissing          = "recover: missing files recorded"
+	StepLedgerMovedAside = "recover: ledger moved aside"
+	StepRecovered        = "recover: noted"
+
+	beforeCommit = " (before commit)"
+)
+
+// Steps returns every step, in no particular order.
+func Steps() []string {
+	steps := []string{
+		StepCreated, StepWritten, StepFileSynced, StepRenamed, StepDirectorySynced,
+		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside,
+	}
+	for _, transaction := range []string{
+		StepIndexed, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
+		StepFinding, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
+		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered,
+	} {
+		steps = append(steps, transaction+beforeCommit, transaction)
+	}
+	return steps
+}

@@ -1,0 +1,96 @@
+package spool
+
+import (
+	"maps"
+	"sync"
+
+	"ichwatch/dimse/dicom"
+)
+
+// wakeups are the channels on which the workers wait. Each holds one signal: it
+// says that there is something to look at, never how much.
+type wakeups struct {
+	slices   chan struct{}
+	messages chan struct{}
+	mu       sync.Mutex
+	legs     map[string]chan struct{}
+}
+
+func (w *wakeups) init(destinations []string) {
+	w.slices = make(chan struct{}, 1)
+	w.messages = make(chan struct{}, 1)
+	w.legs = make(map[string]chan struct{})
+	for _, d := range destinations {
+		w.legs[d] = make(chan struct{}, 1)
+	}
+}
+
+func (w *wakeups) leg(destination string) chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, ok := w.legs[destination]
+	if !ok {
+		c = make(chan struct{}, 1)
+		w.legs[destination] = c
+	}
+	return c
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is waiting to be seen already
+	}
+}
+
+// SlicesAdded receives after a commit has left a new triage job. The channel
+// holds one signal: look for work first, then wait.
+func (s *Spool) SlicesAdded() <-chan struct{} { return s.wake.slices }
+
+// LegsAdded receives after a leg to the destination was added or made due
+// again. The channel holds one signal: look for work first, then wait.
+func (s *Spool) LegsAdded(destination string) <-chan struct{} { return s.wake.leg(destination) }
+
+// MessagesAdded receives after a commit has left a message in the outbox. The
+// channel holds one signal: look for work first, then wait.
+func (s *Spool) MessagesAdded() <-chan struct{} { return s.wake.messages }
+
+// holds remembers which open associations have carried which studies. It lives
+// in memory: no association outlives the process.
+type holds struct {
+	mu            sync.Mutex
+	byAssociation map[string]map[dicom.UID]struct{}
+}
+
+func (h *holds) init() { h.byAssociation = make(map[string]map[dicom.UID]struct{}) }
+
+// StudyOpened notes that an association carries the study: it will not count as
+// quiet before AssociationClosed.
+func (s *Spool) StudyOpened(study dicom.UID, associationID string) {
+	s.holds.mu.Lock()
+	defer s.holds.mu.Unlock()
+	studies := s.holds.byAssociation[associationID]
+	if studies == nil {
+		studies = make(map[dicom.UID]struct{})
+		s.holds.byAssociation[associationID] = studies
+	}
+	studies[study] = struct{}{}
+}
+
+// AssociationClosed lets go of the studies that the association carried.
+func (s *Spool) AssociationClosed(associationID string) {
+	s.holds.mu.Lock()
+	defer s.holds.mu.Unlock()
+	delete(s.holds.byAssociation, associationID)
+}
+
+// held returns the studies that some open association carries.
+func (h *holds) held() map[dicom.UID]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make(map[dicom.UID]struct{})
+	for _, studies := range h.byAssociation {
+		maps.Copy(all, studies)
+	}
+	return all
+}
