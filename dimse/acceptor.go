@@ -1,0 +1,277 @@
+package dimse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"ichwatch/dimse/command"
+	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/pdu"
+)
+
+// serve runs the acceptor's side of a connection from Evt5 to its close.
+func (s *Server) serve(ctx context.Context, a *Association) {
+	if err := s.accept(ctx, a); err != nil {
+		a.log.LogAttrs(ctx, slog.LevelInfo, "connection ended without an association", slog.Any("reason", err))
+		return
+	}
+	if a.machine.state != sta6 { // rejected
+		a.linger()
+		return
+	}
+
+	observer, _ := s.Handler.(AssociationObserver)
+	if observer != nil {
+		a.guard(func() { observer.AssociationOpened(a) })
+	}
+	counts, err := s.converse(ctx, a)
+	if observer != nil {
+		a.guard(func() { observer.AssociationClosed(a, err) })
+	}
+	s.slot(a, false)
+	level := slog.LevelInfo
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	a.log.LogAttrs(ctx, level, "association closed",
+		slog.Int("messages", counts.messages), slog.Int("objects", counts.objects), slog.Int64("bytes", counts.bytes),
+		slog.Duration("lasted", time.Since(a.opened)), slog.Any("reason", err))
+	a.linger()
+}
+
+// accept awaits the A-ASSOCIATE-RQ and answers it. It leaves the machine in
+// Sta6, or in Sta13 after a rejection.
+func (s *Server) accept(ctx context.Context, a *Association) error {
+	if _, err := a.fire(evt5, nil); err != nil {
+		return a.fail(err)
+	}
+	p, err := a.reader.Next()
+	if err != nil {
+		return a.fail(err)
+	}
+	rq, ok := p.(*pdu.AssociateRQ)
+	if !ok {
+		if abort, ok := p.(*pdu.Abort); ok {
+			return a.failOn(evt16, &AbortedError{abort.Source, abort.Reason})
+		}
+		return a.failOn(eventOf(p), breachf(pdu.AbortUnexpectedPDU, "%s in %s", p.Type(), a.machine.state))
+	}
+	if err := checkContexts(rq); err != nil {
+		return a.fail(err)
+	}
+	a.calling, a.called = titleOf(rq.CallingAETitle), titleOf(rq.CalledAETitle)
+	a.log = a.log.With("calling", a.calling, "called", a.called)
+
+	if r := providerRejects(rq); r != nil {
+		return s.reject(ctx, a, evt6, r)
+	}
+	if _, err := a.fire(evt6, nil); err != nil {
+		return a.fail(err)
+	}
+	r := s.userRejects(rq)
+	if r == nil && !s.slot(a, true) {
+		r = &RejectLocalLimitExceeded
+	}
+	if r == nil && s.Admit != nil {
+		r = s.Admit(ctx, requestInfo(a, rq))
+	}
+	if r != nil {
+		s.slot(a, false)
+		return s.reject(ctx, a, evt8, r)
+	}
+	ac, contexts := s.answer(rq)
+	err = a.negotiated(contexts, rq.UserInformation)
+	if err == nil {
+		_, err = a.fire(evt7, ac)
+	}
+	if err != nil {
+		s.slot(a, false)
+		return a.fail(err)
+	}
+	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened",
+		slog.Int("contexts", len(contexts)), slog.Int("accepted", countAccepted(contexts)),
+		slog.Uint64("peerMaxPDU", uint64(a.PeerMaxPDU())),
+		slog.String("implementation", a.PeerImplementationVersionName()))
+	return nil
+}
+
+func countAccepted(contexts []PresentationContext) (n int) {
+	for _, pc := range contexts {
+		if pc.Result == pdu.Acceptance {
+			n++
+		}
+	}
+	return n
+}
+
+// reject sends an A-ASSOCIATE-RJ.
+func (s *Server) reject(ctx context.Context, a *Association, e event, r *Rejection) error {
+	a.log.LogAttrs(ctx, slog.LevelWarn, "association refused", slog.String("rejection", r.String()))
+	if _, err := a.fire(e, &pdu.AssociateRJ{Result: r.Result, Source: r.Source, Reason: r.Reason}); err != nil {
+		return a.fail(err)
+	}
+	return nil
+}
+
+// tally counts what an association brought.
+type tally struct {
+	messages, objects int
+	bytes             int64
+}
+
+// converse answers messages until the association ends: with nil after an
+// orderly release.
+func (s *Server) converse(ctx context.Context, a *Association) (t tally, err error) {
+	for {
+		a.conn.idle(s.idleTimeout())
+		pc, m, err := a.readCommand()
+		if err == errReleaseRequested {
+			_, err = a.fire(evt14, &pdu.ReleaseRP{})
+			if err != nil {
+				return t, a.fail(err)
+			}
+			a.err = ErrAssociationClosed
+			return t, nil
+		}
+		if err == nil {
+			t.messages++
+			err = s.dispatch(ctx, a, pc, m, &t)
+		}
+		if err != nil {
+			return t, err
+		}
+	}
+}
+
+// dispatch answers one message.
+func (s *Server) dispatch(ctx context.Context, a *Association, pc *PresentationContext, m command.Message, t *tally) error {
+	switch m := m.(type) {
+	case *command.CEchoRQ:
+		return s.echo(ctx, a, pc, m)
+	case *command.CStoreRQ:
+		return s.store(ctx, a, pc, m, t)
+	case *command.CCancelRQ:
+		return nil // of an operation that is over or never was: no answer (PS3.7 9.3.2.3)
+	case *command.Generic:
+		if m.CommandField.IsResponse() {
+			break
+		}
+		if m.HasDataSet() {
+			if err := a.newDataSet(pc.ID, s.maxObject()).drain(); err != nil {
+				return err
+			}
+		}
+		if m.CommandField == command.FieldCCancelRQ {
+			return nil
+		}
+		a.log.LogAttrs(ctx, slog.LevelWarn, "unsupported command refused", slog.String("command", m.CommandField.String()))
+		return a.send(pc.ID, m.Refuse(StatusUnrecognizedOperation, ""))
+	}
+	return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
+}
+
+func (s *Server) echo(ctx context.Context, a *Association, pc *PresentationContext, m *command.CEchoRQ) error {
+	status := s.checkClass(pc, m.AffectedSOPClassUID)
+	if status == StatusSuccess {
+		if err := a.guard(func() { status = s.Handler.Echo(ctx, a) }); err != nil {
+			return err
+		}
+	}
+	return a.send(pc.ID, &command.CEchoRSP{
+		AffectedSOPClassUID:       m.AffectedSOPClassUID,
+		MessageIDBeingRespondedTo: m.MessageID,
+		Status:                    status,
+	})
+}
+
+func (s *Server) store(ctx context.Context, a *Association, pc *PresentationContext, m *command.CStoreRQ, t *tally) error {
+	result := s.checkStore(pc, m)
+	if m.DataSet {
+		data := a.newDataSet(pc.ID, s.maxObject())
+		if result.Status == StatusSuccess {
+			ts, known := dicom.LookupTransferSyntax(pc.TransferSyntax)
+			if !known { // a private one that the configuration names
+				ts = dicom.TransferSyntax{UID: pc.TransferSyntax, Name: string(pc.TransferSyntax), ExplicitVR: true, Encapsulated: true}
+			}
+			rq := CStoreRQ{
+				SOPClassUID:             m.AffectedSOPClassUID,
+				SOPInstanceUID:          m.AffectedSOPInstanceUID,
+				TransferSyntax:          ts,
+				Priority:                m.Priority,
+				MoveOriginatorAETitle:   m.MoveOriginatorAETitle,
+				MoveOriginatorMessageID: m.MoveOriginatorMessageID,
+				MessageID:               m.MessageID,
+			}
+			err := a.guard(func() { result = s.Handler.Store(ctx, a, rq, data) })
+			if err != nil {
+				return err
+			}
+		}
+		if err := data.drain(); err != nil {
+			return err
+		}
+		t.objects++
+		t.bytes += data.size
+	}
+	if result.Status == StatusSuccess {
+		result.ErrorComment = ""
+	}
+	return a.send(pc.ID, &command.CStoreRSP{
+		AffectedSOPClassUID:       m.AffectedSOPClassUID,
+		MessageIDBeingRespondedTo: m.MessageID,
+		Status:                    result.Status,
+		ErrorComment:              result.ErrorComment,
+		AffectedSOPInstanceUID:    m.AffectedSOPInstanceUID,
+	})
+}
+
+// checkStore judges a C-STORE-RQ by its command set alone.
+func (s *Server) checkStore(pc *PresentationContext, m *command.CStoreRQ) Result {
+	if status := s.checkClass(pc, m.AffectedSOPClassUID); status != StatusSuccess {
+		return Result{Status: status, ErrorComment: "SOP class is not that of the presentation context"}
+	}
+	switch {
+	case pc.AbstractSyntax == dicom.Verification:
+		return Result{Status: StatusUnrecognizedOperation}
+	case m.AffectedSOPInstanceUID == "":
+		return Result{Status: StatusMissingAttribute, ErrorComment: "no Affected SOP Instance UID"}
+	case m.AffectedSOPInstanceUID.Valid() != nil:
+		return Result{Status: StatusInvalidObjectInstance, ErrorComment: "Affected SOP Instance UID is not a UID"}
+	case !m.DataSet:
+		return Result{Status: StatusCannotUnderstand, ErrorComment: "no data set"}
+	}
+	return Result{Status: StatusSuccess}
+}
+
+// checkClass compares a message's SOP class with the abstract syntax of the
+// context that it came on.
+func (s *Server) checkClass(pc *PresentationContext, class dicom.UID) Status {
+	switch {
+	case class == pc.AbstractSyntax:
+		return StatusSuccess
+	case s.acceptsAbstract(class):
+		return StatusSOPClassNotSupported
+	}
+	return StatusNoSuchSOPClass
+}
+
+// errHandlerPanic is why an association ends whose Handler panicked.
+var errHandlerPanic = errors.New("dimse: the handler panicked")
+
+// guard calls f, a call of the Handler. A panic costs the association. Its
+// value stays out of the log, as it may hold what an object holds.
+func (a *Association) guard(f func()) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.log.Error("handler panicked; association aborted",
+				"type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+			err = a.fail(errHandlerPanic)
+		}
+	}()
+	f()
+	return nil
+}

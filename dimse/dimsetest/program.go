@@ -1,0 +1,134 @@
+package dimsetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"ichwatch/dimse"
+	"ichwatch/dimse/dicom"
+)
+
+// Program returns the path of a peer program. Without it the test is skipped,
+// or fails where ICHWATCH_REQUIRE_PEERS is set, as it is in CI.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("ICHWATCH_REQUIRE_PEERS") != "" {
+		t.Fatalf("%s is not installed (Debian and Ubuntu: apt-get install dcmtk)", name)
+	}
+	t.Skipf("%s is not installed (Debian and Ubuntu: apt-get install dcmtk)", name)
+	return ""
+}
+
+// Run runs a peer program to its end and returns what it printed; it must
+// succeed within a minute.
+func Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := RunError(t, name, args...)
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return out
+}
+
+// RunError is Run for a program that may fail: its error is returned.
+func RunError(t testing.TB, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, Program(t, name), args...).CombinedOutput()
+	return string(out), err
+}
+
+// Start starts a peer program that runs until the test ends and listens on the
+// port it was given, and waits until it does. It answers a C-ECHO there, or
+// refuses the association: either will do.
+func Start(t testing.TB, port string, name string, args ...string) {
+	t.Helper()
+	var out lockedBuffer
+	cmd := exec.Command(Program(t, name), args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		if t.Failed() {
+			t.Logf("%s %v:\n%s", name, args, out.String())
+		}
+	})
+
+	d := &dimse.Dialer{
+		CallingAETitle: AETitle, CalledAETitle: "ANY-SCP",
+		Contexts: []dimse.ProposedContext{{
+			AbstractSyntax:   dicom.Verification,
+			TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},
+		}},
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		a, err := d.Dial(ctx, net.JoinHostPort("127.0.0.1", port))
+		var rejected *dimse.RejectedError
+		switch {
+		case err == nil:
+			_ = a.Release(ctx) // it only was to see that somebody answers
+			return
+		case errors.As(err, &rejected):
+			return
+		}
+		select {
+		case <-tick.C:
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended: %v\n%s", name, err, out.String())
+		case <-ctx.Done():
+			t.Fatalf("%s does not answer on port %s: %v\n%s", name, port, err, out.String())
+		}
+	}
+}
+
+// FreePort returns a loopback port that was free a moment ago.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// lockedBuffer is a bytes.Buffer for a process's output.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

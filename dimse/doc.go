@@ -1,0 +1,38 @@
+// Package dimse is the network side of DICOM: associations (PS3.8), the
+// message exchange over them (PS3.7), and the Verification and Storage
+// services in both roles (PS3.4 Annexes A and B).
+//
+// # Receiving
+//
+// A [Server] is configured by its fields, as net/http's is, and hands every
+// C-ECHO-RQ and C-STORE-RQ to a [Handler]. A data set is never held in memory:
+// [Handler.Store] reads it from an io.Reader as its fragments arrive, byte for
+// byte as the peer sent it, and the status that Store returns is the status
+// that the peer gets. So whatever must be durable before Success is made
+// durable inside Store.
+//
+// # Sending
+//
+// A [Dialer] proposes presentation contexts and opens an [Association], on
+// which Echo and Store exchange one message at a time and Release ends in
+// good order. Any error in mid-message leaves the two sides without a common
+// idea of where they are; the association is then aborted and every later
+// call returns [ErrAssociationClosed]: dial again.
+//
+// # How an association runs
+//
+// Both roles are driven by one table, PS3.8 Table 9-10, held as data in
+// state.go: events (PDUs from the peer, requests of the local user, the
+// transport, the ARTIM timer) select an action and the next state. The
+// packages below know nothing of it: pdu codes PS3.8 section 9.3, command
+// codes the command sets of PS3.7, and both check every length against what is
+// there before they allocate.
+//
+// # What a peer can cost us
+//
+// A peer's time is bounded by a purse of patience (see transport.go): waiting
+// spends it and bytes that arrive earn it back, so a silent socket, one byte a
+// second and an endless chain of fragments all end within a deadline, while an
+// honest sender on a slow line is never cut off. A peer's memory is bounded by
+// the PDU length that we offered. A panic in a Handler costs its association.
+package dimse

@@ -1,0 +1,83 @@
+package dimse_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"runtime"
+	"testing"
+
+	"ichwatch/dimse"
+	"ichwatch/dimse/command"
+	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/dimsetest"
+	"ichwatch/dimse/pdu"
+)
+
+// Whatever a peer says to a live server, alone or after a proper association
+// request, and then hangs up: the association ends, every goroutine returns, the
+// memory it took is in proportion, and no object counts as whole whose last
+// fragment did not come.
+func FuzzConnection(f *testing.F) {
+	conversations := dimsetest.Conversations(f, goldenDir)
+	for _, c := range conversations {
+		f.Add(false, c.Sent(true))
+		f.Add(true, c.Sent(true)[len(c.PDUs[0].Bytes):])
+		f.Add(true, c.Sent(false))
+	}
+	f.Add(true, append(commandPDU(f, 3, storeRQ()), dimsetest.PData(dimsetest.PDV(3, dimsetest.LastData, ctDataSet("1.2.3.4", 4, 4)))...))
+	f.Add(true, commandPDU(f, 1, &command.CEchoRQ{AffectedSOPClassUID: dicom.Verification}))
+	f.Add(true, commandPDU(f, 3, &command.Generic{CommandField: command.FieldNActionRQ, DataSet: true}))
+	request := dimsetest.Encode(f, associateRQ())
+
+	f.Fuzz(func(t *testing.T, associated bool, script []byte) {
+		if len(script) > 1<<20 {
+			return
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+
+		r := newRecorder()
+		s, connect := dimsetest.NewPipeServer(t, r, func(s *dimse.Server) { s.AcceptAnyCalledAETitle = true })
+		conn := connect()
+		defer conn.Close()
+		if associated {
+			p := dimsetest.NewPeer(t, conn)
+			p.Send(request)
+			p.ExpectPDU(pdu.TypeAssociateAC)
+		}
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+		_, _ = conn.Write(script) // the server may have closed long before its end
+		_ = conn.CloseWrite()
+		<-drained
+
+		ctx, cancel := context.WithTimeout(t.Context(), dimsetest.Timeout)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Fatalf("the association outlives its connection: %v", err)
+		}
+		runtime.ReadMemStats(&after)
+		// The process is not ours alone: the bound is for claims, not for kilobytes.
+		if n, limit := after.TotalAlloc-before.TotalAlloc, uint64(16<<20+64*len(script)); n > limit {
+			t.Errorf("%d bytes allocated for %d bytes of input", n, len(script))
+		}
+		if r.opened != len(r.closed) {
+			t.Errorf("%d associations opened, %d closed", r.opened, len(r.closed))
+		}
+		for _, o := range r.objects {
+			if o.err == nil && !bytes.ContainsFunc(script, func(c rune) bool { return c == dimsetest.LastData }) {
+				t.Error("an object without a last fragment counts as whole")
+			}
+			if len(o.data) > len(script) {
+				t.Errorf("an object of %d bytes out of %d", len(o.data), len(script))
+			}
+			if err := o.rq.SOPInstanceUID.Valid(); err != nil {
+				t.Errorf("the Handler was given %v", err)
+			}
+		}
+	})
+}

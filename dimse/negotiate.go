@@ -1,0 +1,143 @@
+package dimse
+
+import (
+	"slices"
+	"strings"
+
+	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/pdu"
+)
+
+// titleOf is an AE title field without padding. What is left is as sent: it may
+// be blank or no valid title.
+func titleOf(field [16]byte) dicom.AETitle {
+	return dicom.AETitle(strings.Trim(string(field[:]), " \x00"))
+}
+
+// checkContexts refuses presentation context ids that PS3.8 section 9.3.2.2
+// does not allow: even ones, and one used twice.
+func checkContexts(rq *pdu.AssociateRQ) error {
+	var seen [256]bool
+	for _, pc := range rq.PresentationContexts {
+		if pc.ID%2 == 0 || seen[pc.ID] {
+			return breachf(pdu.AbortInvalidPDUParameterValue, "presentation context id %d is even or used twice", pc.ID)
+		}
+		seen[pc.ID] = true
+	}
+	return nil
+}
+
+// providerRejects is the service provider's part of the decision on a request.
+func providerRejects(rq *pdu.AssociateRQ) *Rejection {
+	switch {
+	case rq.ProtocolVersion&pdu.ProtocolVersion == 0: // PS3.8 9.3.2: test bit 0 only
+		return &RejectProtocolVersion
+	case rq.UserInformation.MaximumLength > 0 && rq.UserInformation.MaximumLength <= pdu.PDVHeaderLength:
+		return &RejectTransientACSE // no answer fits into such PDUs
+	}
+	return nil
+}
+
+// userRejects is the part of the decision that follows from the configuration.
+func (s *Server) userRejects(rq *pdu.AssociateRQ) *Rejection {
+	called, calling := titleOf(rq.CalledAETitle), titleOf(rq.CallingAETitle)
+	switch {
+	case rq.ApplicationContext != dicom.ApplicationContext:
+		return &RejectApplicationContext
+	case !s.AcceptAnyCalledAETitle && called != s.AETitle:
+		return &RejectCalledAETitle
+	case calling == "" && s.AcceptBlankCallingAETitle:
+	case len(s.CallingAETitles) > 0 && !slices.Contains(s.CallingAETitles, calling):
+		return &RejectCallingAETitle
+	default:
+		if _, err := dicom.ParseAETitle(string(calling)); err != nil {
+			return &RejectCallingAETitle
+		}
+	}
+	return nil
+}
+
+// answer is the A-ASSOCIATE-AC to rq: every proposed context with a result and
+// one transfer syntax, the AE title fields echoed as they came.
+func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationContext) {
+	ac := &pdu.AssociateAC{
+		Associate: rq.Associate,
+		UserInformation: pdu.UserInformation{
+			MaximumLength:             s.maxPDU(),
+			ImplementationClassUID:    dicom.ImplementationClassUID,
+			ImplementationVersionName: dicom.ImplementationVersionName,
+		},
+	}
+	ac.ProtocolVersion = pdu.ProtocolVersion
+	ac.ApplicationContext = dicom.ApplicationContext
+
+	contexts := make([]PresentationContext, 0, len(rq.PresentationContexts))
+	for _, proposed := range rq.PresentationContexts {
+		pc := PresentationContext{ID: proposed.ID, AbstractSyntax: proposed.AbstractSyntax}
+		pc.Result, pc.TransferSyntax = s.choose(proposed)
+		contexts = append(contexts, pc)
+		ac.PresentationContexts = append(ac.PresentationContexts, pdu.PresentationContextAC{
+			ID: pc.ID, Result: pc.Result, TransferSyntax: pc.TransferSyntax,
+		})
+	}
+	// One operation at a time (PS3.7 D.3.3.3.2); silence would mean the same.
+	if rq.UserInformation.AsynchronousOperations != nil {
+		ac.UserInformation.AsynchronousOperations = &pdu.AsynchronousOperations{Invoked: 1, Performed: 1}
+	}
+	// We are the SCP and the requestor may be an SCU; no SOP class here has the
+	// roles the other way round.
+	for _, r := range rq.UserInformation.RoleSelections {
+		if s.acceptsAbstract(r.SOPClassUID) {
+			ac.UserInformation.RoleSelections = append(ac.UserInformation.RoleSelections,
+				pdu.RoleSelection{SOPClassUID: r.SOPClassUID, SCU: r.SCU})
+		}
+	}
+	return ac, contexts
+}
+
+// choose answers one proposed context. The transfer syntax of a rejected one
+// has no meaning (PS3.8 9.3.3.2): it is one that the peer knows.
+func (s *Server) choose(proposed pdu.PresentationContextRQ) (pdu.ContextResult, dicom.UID) {
+	anyone := dicom.ImplicitVRLittleEndian
+	if len(proposed.TransferSyntaxes) > 0 {
+		anyone = proposed.TransferSyntaxes[0]
+	}
+	if !s.acceptsAbstract(proposed.AbstractSyntax) {
+		return pdu.AbstractSyntaxNotSupported, anyone
+	}
+	if len(s.TransferSyntaxes) == 0 {
+		for _, ts := range proposed.TransferSyntaxes {
+			if _, known := dicom.LookupTransferSyntax(ts); known {
+				return pdu.Acceptance, ts
+			}
+		}
+	}
+	for _, ts := range s.TransferSyntaxes {
+		if slices.Contains(proposed.TransferSyntaxes, ts) {
+			return pdu.Acceptance, ts
+		}
+	}
+	return pdu.TransferSyntaxesNotSupported, anyone
+}
+
+func (s *Server) acceptsAbstract(uid dicom.UID) bool {
+	if len(s.AbstractSyntaxes) > 0 {
+		return slices.Contains(s.AbstractSyntaxes, uid)
+	}
+	return uid == dicom.Verification || uid.IsStorage()
+}
+
+func requestInfo(a *Association, rq *pdu.AssociateRQ) AssociateRequestInfo {
+	info := AssociateRequestInfo{
+		RemoteAddr:                a.RemoteAddr(),
+		CallingAETitle:            a.calling,
+		CalledAETitle:             a.called,
+		ImplementationClassUID:    rq.UserInformation.ImplementationClassUID,
+		ImplementationVersionName: rq.UserInformation.ImplementationVersionName,
+		UserIdentity:              rq.UserInformation.UserIdentity,
+	}
+	for _, pc := range rq.PresentationContexts {
+		info.Contexts = append(info.Contexts, ProposedContext{pc.AbstractSyntax, pc.TransferSyntaxes})
+	}
+	return info
+}

@@ -1,0 +1,317 @@
+package dimse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"ichwatch/dimse/dicom"
+)
+
+const (
+	// drainIdle is how long an association may fall silent during Shutdown.
+	drainIdle = time.Second
+
+	// pendingSlack is how many connections may await their A-ASSOCIATE-RQ beside
+	// MaxAssociations; beyond it the one that has waited longest is closed.
+	pendingSlack = 32
+)
+
+// Server accepts associations and answers C-ECHO and C-STORE through Handler.
+// Its fields are its configuration and must not change once Serve was called;
+// zero values mean the defaults named beside them.
+type Server struct {
+	// AETitle is the title that peers must call us by.
+	AETitle dicom.AETitle
+	// AcceptAnyCalledAETitle accepts any called AE title.
+	AcceptAnyCalledAETitle bool
+	// CallingAETitles are the titles of the peers that may speak; empty: any.
+	CallingAETitles []dicom.AETitle
+	// AcceptBlankCallingAETitle accepts a peer that gives no calling AE title.
+	AcceptBlankCallingAETitle bool
+	// Handler answers the messages. It may also be an AssociationObserver.
+	Handler Handler
+	// Log receives one line per association and per refusal; nil: none.
+	Log *slog.Logger
+
+	// MaxPDU is the longest P-DATA-TF that we offer to receive, in bytes;
+	// default 131072.
+	MaxPDU uint32
+	// MaxAssociations bounds the open associations; default 100. Requests
+	// beyond it are rejected as transient. A connection counts from its
+	// A-ASSOCIATE-RQ on: silent ones take no slot.
+	MaxAssociations int
+	// MaxAssociationsPerHost bounds those of one IP address; default: no bound
+	// of its own.
+	MaxAssociationsPerHost int
+	// MaxObject bounds one incoming data set, in bytes, the headers of its
+	// fragments included; default 4 GiB.
+	MaxObject int64
+
+	// ARTIM bounds the wait for an A-ASSOCIATE-RQ, and for the peer's close
+	// after a rejection or a release (PS3.8 section 9.1.4); default 30 s.
+	ARTIM time.Duration
+	// IdleTimeout bounds the wait between messages; default 5 min.
+	IdleTimeout time.Duration
+	// ReadTimeout bounds how long a peer may stall in mid-message; default 30 s.
+	ReadTimeout time.Duration
+	// WriteTimeout bounds how long a peer may leave our answer untaken; default 30 s.
+	WriteTimeout time.Duration
+
+	// AbstractSyntaxes are the SOP classes accepted; default Verification and
+	// every storage SOP class.
+	AbstractSyntaxes []dicom.UID
+	// TransferSyntaxes are those accepted, preferred first. Default: every
+	// known one, in the order of the peer's preference.
+	TransferSyntaxes []dicom.UID
+
+	// Admit, if set, is asked last before an association is accepted; it
+	// refuses it by returning a Rejection, say RejectTemporaryCongestion when
+	// the disk is nearly full.
+	Admit func(ctx context.Context, rq AssociateRequestInfo) *Rejection
+
+	mu        sync.Mutex
+	closed    bool
+	draining  bool
+	listeners map[net.Listener]struct{}
+	conns     map[*Association]connState
+	pending   []*Association // in Sta2, oldest first
+	running   sync.WaitGroup
+}
+
+// connState is what the server knows of a connection.
+type connState struct {
+	host   string
+	holds  bool // a slot of MaxAssociations
+	cancel context.CancelFunc
+}
+
+func orDefault[T int | int64 | uint32 | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+func (s *Server) maxPDU() uint32             { return orDefault(s.MaxPDU, defaultMaxPDU) }
+func (s *Server) maxAssociations() int       { return orDefault(s.MaxAssociations, 100) }
+func (s *Server) maxObject() int64           { return orDefault(s.MaxObject, 4<<30) }
+func (s *Server) idleTimeout() time.Duration { return orDefault(s.IdleTimeout, 5*time.Minute) }
+func (s *Server) artim() time.Duration       { return orDefault(s.ARTIM, 30*time.Second) }
+
+// Serve accepts connections on ln until Shutdown, Close or the end of ctx, and
+// returns ErrServerClosed when the last association has ended. The end of ctx
+// aborts all associations; Shutdown drains them. Serve closes ln. It may be
+// called for several listeners.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	if s.Handler == nil {
+		ln.Close()
+		return errors.New("dimse: Server without a Handler")
+	}
+	if _, err := dicom.ParseAETitle(string(s.AETitle)); err != nil && !s.AcceptAnyCalledAETitle {
+		ln.Close()
+		return fmt.Errorf("dimse: Server.AETitle %q: %w", s.AETitle, err)
+	}
+	if !s.listen(ln) {
+		ln.Close()
+		return ErrServerClosed
+	}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	err := s.acceptLoop(ctx, ln)
+	s.running.Wait()
+	return err
+}
+
+func (s *Server) acceptLoop(ctx context.Context, ln net.Listener) error {
+	defer ln.Close()
+	var pause time.Duration
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			s.mu.Lock()
+			over := s.closed || s.draining
+			s.mu.Unlock()
+			if over {
+				return ErrServerClosed
+			}
+			// Out of descriptors, say: it may pass, and nothing else would bring
+			// the listener back.
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.logger().Warn("accept failed; trying again", "error", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		pause = 0
+		s.start(ctx, conn)
+	}
+}
+
+// start begins to serve a connection.
+func (s *Server) start(ctx context.Context, conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true) // Go's default, and the answers depend on it
+	}
+	a := newAssociation(conn, false, s.maxPDU(),
+		orDefault(s.ReadTimeout, 30*time.Second), orDefault(s.WriteTimeout, 30*time.Second), s.logger())
+	a.artim = s.artim()
+	a.conn.acknowledge = quickAcknowledge(conn)
+	ctx, cancel := context.WithCancel(ctx)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.draining {
+		cancel()
+		conn.Close()
+		return
+	}
+	s.conns[a] = connState{host: hostOf(conn.RemoteAddr()), cancel: cancel}
+	s.pending = append(s.pending, a)
+	if len(s.pending) > s.maxAssociations()+pendingSlack {
+		s.pending[0].conn.interrupt(errEvicted)
+		s.pending = s.pending[1:]
+	}
+	s.running.Go(func() {
+		defer s.finish(a)
+		s.serve(ctx, a)
+	})
+}
+
+// errEvicted is why a connection ends that was silent while others came.
+var errEvicted = errors.New("dimse: too many connections that request no association")
+
+// finish forgets a connection.
+func (s *Server) finish(a *Association) {
+	a.conn.conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[a].cancel()
+	s.forgetPending(a)
+	delete(s.conns, a)
+}
+
+// forgetPending takes a out of the connections that await their request.
+func (s *Server) forgetPending(a *Association) {
+	for i, p := range s.pending {
+		if p == a {
+			s.pending = append(s.pending[:i], s.pending[i+1:]...)
+			return
+		}
+	}
+}
+
+// slot takes or returns a slot of MaxAssociations. It reports false where none
+// is free.
+func (s *Server) slot(a *Association, take bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetPending(a)
+	c := s.conns[a]
+	if take {
+		all, ofHost := 0, 0
+		for _, other := range s.conns {
+			if other.holds {
+				all++
+				if other.host == c.host {
+					ofHost++
+				}
+			}
+		}
+		if all >= s.maxAssociations() || s.MaxAssociationsPerHost > 0 && ofHost >= s.MaxAssociationsPerHost {
+			return false
+		}
+	}
+	c.holds = take
+	s.conns[a] = c
+	return true
+}
+
+func (s *Server) listen(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.draining {
+		return false
+	}
+	if s.listeners == nil {
+		s.listeners = map[net.Listener]struct{}{}
+		s.conns = map[*Association]connState{}
+	}
+	s.listeners[ln] = struct{}{}
+	return true
+}
+
+// Shutdown stops accepting and waits for the associations to end. One that
+// keeps sending goes on until it is released; one that is silent between
+// messages for a second is aborted. When ctx ends first, all that are left are
+// aborted and Shutdown returns ctx.Err().
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	s.closeListeners()
+	for a, c := range s.conns {
+		if c.holds {
+			a.conn.drain(drainIdle)
+		} else {
+			a.conn.interrupt(errDraining)
+		}
+	}
+	s.mu.Unlock()
+
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.Close()
+		<-done
+		return ctx.Err()
+	}
+}
+
+// Close stops accepting and aborts all associations. It does not wait for
+// Handler calls to return; their contexts have ended.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.closeListeners()
+	for a, c := range s.conns {
+		a.conn.interrupt(ErrServerClosed)
+		c.cancel()
+	}
+	return nil
+}
+
+func (s *Server) closeListeners() {
+	for ln := range s.listeners {
+		ln.Close()
+	}
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+func hostOf(addr net.Addr) string {
+	if host, _, err := net.SplitHostPort(addr.String()); err == nil {
+		return host
+	}
+	return addr.String()
+}

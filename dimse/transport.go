@@ -1,0 +1,164 @@
+package dimse
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// minimumRate is the rate, in bytes a second, below which a peer in
+// mid-message loses our patience in the end.
+const minimumRate = 4 << 10
+
+// transport is the transport connection of an association, with the time that
+// we are willing to wait for the peer.
+//
+// That time is a purse. Waiting in Read spends it, and when it is empty the
+// peer has had its chance. Between messages, and under ARTIM, nothing refills
+// it. In mid-message every byte that arrives earns some of it back, up to what
+// it held at first: an honest sender on a slow line goes on for hours, one byte
+// a second ends with the purse. The time that a Handler takes, to write to a
+// slow disk say, costs the peer nothing.
+type transport struct {
+	conn         net.Conn
+	acknowledge  func() // TCP_QUICKACK; nil where it does not apply
+	stall        time.Duration
+	writeTimeout time.Duration
+
+	mu          sync.Mutex
+	phase       phase
+	purse       time.Duration
+	interrupted error         // set by interrupt
+	drainAfter  time.Duration // set by drain; 0: not draining
+}
+
+// phase says how the purse behaves.
+type phase uint8
+
+const (
+	phaseTimer   phase = iota // a fixed time in all: ARTIM
+	phaseIdle                 // until the first byte, then phaseMessage
+	phaseMessage              // bytes refill the purse
+)
+
+// errDraining is why an idle association ends while the server shuts down.
+var errDraining = fmt.Errorf("%w: shutting down", ErrServerClosed)
+
+// timer gives the peer d in all until the next call of timer, idle or message.
+func (t *transport) timer(d time.Duration) { t.enter(phaseTimer, d) }
+
+// idle gives the peer d until the first byte of its next message.
+func (t *transport) idle(d time.Duration) { t.enter(phaseIdle, d) }
+
+// message says that the peer is in mid-message.
+func (t *transport) message() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase != phaseMessage {
+		t.phase, t.purse = phaseMessage, t.stall
+	}
+}
+
+func (t *transport) enter(p phase, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.phase, t.purse = p, d
+	if p == phaseIdle && t.drainAfter > 0 {
+		t.purse = min(t.purse, t.drainAfter)
+	}
+}
+
+// interrupt makes the Read or Write in progress, and all later ones until
+// lastWords, return cause.
+func (t *transport) interrupt(cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.interrupted == nil {
+		t.interrupted = cause
+		_ = t.conn.SetDeadline(time.Unix(1, 0)) // fails on a closed connection only
+	}
+}
+
+// drain ends the association once it was idle for d.
+func (t *transport) drain(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drainAfter = d
+	if t.phase == phaseIdle && t.purse > d && t.interrupted == nil {
+		t.purse = d
+		_ = t.conn.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// lastWords lifts an interruption, so that an A-ABORT can be sent and the
+// peer's close awaited, for d at most.
+func (t *transport) lastWords(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.interrupted = nil
+	t.phase, t.purse = phaseTimer, d
+	t.writeTimeout = min(t.writeTimeout, d)
+}
+
+// Read reads from the connection while the purse lasts.
+func (t *transport) Read(b []byte) (int, error) {
+	t.mu.Lock()
+	if t.interrupted != nil {
+		defer t.mu.Unlock()
+		return 0, t.interrupted
+	}
+	begun := time.Now()
+	_ = t.conn.SetReadDeadline(begun.Add(t.purse)) // a closed connection says so in Read
+	t.mu.Unlock()
+
+	n, err := t.conn.Read(b)
+	if t.acknowledge != nil && n > 0 {
+		t.acknowledge()
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.purse -= time.Since(begun)
+	if n > 0 {
+		switch t.phase {
+		case phaseIdle:
+			t.phase, t.purse = phaseMessage, t.stall
+		case phaseMessage:
+			t.purse = min(t.stall, max(t.purse, 0)+time.Duration(n)*time.Second/minimumRate)
+		}
+	}
+	return n, t.explain(err)
+}
+
+// Write writes b, within the write timeout.
+func (t *transport) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	if t.interrupted != nil {
+		defer t.mu.Unlock()
+		return 0, t.interrupted
+	}
+	_ = t.conn.SetWriteDeadline(time.Now().Add(t.writeTimeout))
+	t.mu.Unlock()
+
+	n, err := t.conn.Write(b)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return n, t.explain(err)
+}
+
+// explain turns an expired deadline into its cause.
+func (t *transport) explain(err error) error {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case t.interrupted != nil:
+		return t.interrupted
+	case t.drainAfter > 0 && t.phase == phaseIdle:
+		return errDraining
+	}
+	return ErrTimeout
+}
