@@ -1,0 +1,31 @@
+package forward
+
+import "ichwatch/dimse"
+
+// verdict is what an answer of the destination means for the leg.
+type verdict int
+
+const (
+	done  verdict = iota // the destination has the instance
+	again                // not now
+	park                 // not ever, unless a person changes something
+)
+
+// judge reads a status of C-STORE (PS3.4 Table B.2-1, PS3.7 Annex C).
+func judge(s dimse.Status) verdict {
+	switch s {
+	case dimse.StatusSuccess,
+		dimse.StatusCoercion, dimse.StatusElementsDiscarded, dimse.StatusDataSetMismatchWarn,
+		statusDuplicateSOPInstance:
+		return done
+	case dimse.StatusProcessingFailure:
+		return again
+	}
+	if s&0xFF00 == dimse.StatusOutOfResources {
+		return again
+	}
+	return park
+}
+
+// statusDuplicateSOPInstance is 0111H (PS3.7 section C.5.4).
+const statusDuplicateSOPInstance dimse.Status = 0x0111

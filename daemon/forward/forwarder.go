@@ -1,0 +1,289 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"ichwatch/daemon/spool"
+	"ichwatch/dimse"
+)
+
+// Forwarder walks the legs to one destination. Zero durations mean the defaults
+// named beside them.
+type Forwarder struct {
+	Spool       *spool.Spool
+	Destination string // its name in the spool
+	Sender      Sender
+	Log         *slog.Logger // nil discards
+
+	Idle     time.Duration // after which an unused association is released; 10 s
+	MinRetry time.Duration // wait after a first failure; 1 s
+	MaxRetry time.Duration // longest wait; 1 min
+	Grace    time.Duration // for the instance under way when Run's context ends; 5 s
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how a Forwarder gets on with its destination.
+type Status struct {
+	Failing     bool      // the last thing tried did not work
+	Failures    int       // in a row
+	Since       time.Time // of the first of them
+	Reason      string    // of the last of them
+	NextAttempt time.Time
+	LastDone    time.Time // when the destination last confirmed an instance
+}
+
+// Status tells how it goes, at any time.
+func (f *Forwarder) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+// batch is how many legs are looked up at a time. It is small because the order
+// may change at any moment: an alert makes a study urgent.
+const batch = 16
+
+// Run forwards until ctx ends. An instance that is under way then has the time
+// of Grace to get its answer.
+func (f *Forwarder) Run(ctx context.Context) error {
+	r := f.begin(ctx)
+	defer r.end()
+	for ctx.Err() == nil {
+		legs, err := f.Spool.DueLegs(ctx, f.Destination, time.Now(), batch)
+		if err != nil {
+			r.failed(ctx, "cannot read the ledger; trying again", err)
+			continue
+		}
+		if len(legs) == 0 {
+			r.rest(ctx)
+			continue
+		}
+		for _, leg := range legs {
+			if ctx.Err() != nil || !r.walk(ctx, leg) {
+				break // and look again: the order may be another by now
+			}
+		}
+	}
+	return nil
+}
+
+// run is the state of one Run.
+type run struct {
+	*Forwarder
+	log     *slog.Logger
+	sending context.Context // outlives Run's context by Grace
+	cancel  context.CancelFunc
+	circuit *backoff.ExponentialBackOff // the destination's, over failures in a row
+	alarmed map[string]time.Time        // by reason for parking: when the log last had an alarm
+}
+
+// alarmAgain is after how long the same reason for parking is worth another
+// alarm: a study of 300 slices refused for one reason is one alarm.
+const alarmAgain = time.Hour
+
+func (f *Forwarder) begin(ctx context.Context) *run {
+	r := &run{Forwarder: f, log: f.Log, alarmed: make(map[string]time.Time)}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.log = r.log.With("destination", f.Destination)
+	r.circuit = f.newBackoff()
+	r.sending, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(orDefault(f.Grace, 5*time.Second)):
+			r.cancel()
+		case <-r.sending.Done():
+		}
+	})
+	return r
+}
+
+func (r *run) end() {
+	if err := r.Sender.Release(r.sending); err != nil {
+		r.log.Info("the association did not end in good order", "err", err)
+	}
+	r.cancel()
+}
+
+// newBackoff waits twice as long each time, give or take a half: many devices
+// that lost the same PACS do not come back to it at once.
+func (f *Forwarder) newBackoff() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval:     orDefault(f.MinRetry, time.Second),
+		MaxInterval:         orDefault(f.MaxRetry, time.Minute),
+		Multiplier:          2,
+		RandomizationFactor: 0.5,
+	}
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// legDelay is how long a leg waits after so many failed attempts.
+func (f *Forwarder) legDelay(attempts int) time.Duration {
+	b := f.newBackoff()
+	delay := b.NextBackOff()
+	for range min(attempts, 32) {
+		delay = b.NextBackOff()
+	}
+	return delay
+}
+
+// walk takes one instance to the destination. It returns false if something
+// failed that may be over after a while, which has then passed.
+func (r *run) walk(ctx context.Context, leg spool.Leg) bool {
+	if err := r.Sender.Connect(r.sending, leg.Instance); err != nil {
+		// Nothing was said about this instance: its leg is as it was.
+		return r.failed(ctx, "the destination cannot be reached; instances are kept and tried again", err)
+	}
+	result, err := r.send(leg)
+	switch {
+	case errors.Is(err, dimse.ErrNoPresentationContext):
+		return r.park(ctx, leg, 0, "the destination does not accept "+leg.Instance.SOPClassUID.Name()+" in "+leg.Instance.TransferSyntaxUID.Name())
+	case errors.Is(err, spool.ErrMissing):
+		return r.park(ctx, leg, 0, "its file is gone from the spool")
+	case err != nil && r.sending.Err() != nil:
+		return false // cut off by our own end; it is as it was
+	case err != nil:
+		return r.postpone(ctx, leg, 0, err)
+	}
+	switch judge(result.Status) {
+	case done:
+		return r.confirm(ctx, leg, result.Status)
+	case again:
+		return r.postpone(ctx, leg, result.Status, fmt.Errorf("answered %v", result.Status))
+	default:
+		return r.park(ctx, leg, result.Status, fmt.Sprintf("the destination answered %v", result.Status))
+	}
+}
+
+func (r *run) send(leg spool.Leg) (dimse.Result, error) {
+	data, err := r.Spool.OpenDataSet(r.sending, leg.Instance.ID)
+	if err != nil {
+		return dimse.Result{}, err
+	}
+	defer data.Close()
+	return r.Sender.Send(r.sending, leg.Instance, data)
+}
+
+// confirm records that the destination has the instance. Should that fail, the
+// leg is walked again, and the destination meets a duplicate.
+func (r *run) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) bool {
+	now := time.Now()
+	if err := r.Spool.LegDone(r.sending, leg.ID, uint16(status), now); err != nil {
+		return r.failed(ctx, "a confirmed instance cannot be recorded; it will be sent again", err)
+	}
+	r.mu.Lock()
+	failures := r.status.Failures
+	r.status = Status{LastDone: now}
+	r.mu.Unlock()
+	r.circuit.Reset()
+	if failures > 0 {
+		r.log.Info("the destination takes instances again", "failures", failures)
+	}
+	return true
+}
+
+// park lets a person decide about the leg, and says so once for each reason.
+func (r *run) park(ctx context.Context, leg spool.Leg, status dimse.Status, reason string) bool {
+	if err := r.Spool.LegParked(r.sending, leg.ID, uint16(status), reason); err != nil {
+		return r.failed(ctx, "a refused instance cannot be recorded; it will be sent again", err)
+	}
+	level := slog.LevelDebug
+	if now := time.Now(); now.Sub(r.alarmed[reason]) > alarmAgain {
+		level = slog.LevelError
+		r.alarmed[reason] = now
+	}
+	r.log.Log(ctx, level, "the destination refuses instances for good; they are kept and parked until somebody retries them",
+		"study", leg.Instance.Study, "instance", leg.Instance.ID, "reason", reason)
+	return true
+}
+
+// postpone lets the leg wait, and the destination.
+func (r *run) postpone(ctx context.Context, leg spool.Leg, status dimse.Status, cause error) bool {
+	next := time.Now().Add(r.legDelay(leg.Attempts))
+	if err := r.Spool.LegFailed(r.sending, leg.ID, uint16(status), cause.Error(), next); err != nil {
+		cause = errors.Join(cause, err)
+	}
+	return r.failed(ctx, "an instance could not be sent; it is kept and tried again", cause)
+}
+
+// failed counts a failure and waits. It always returns false.
+func (r *run) failed(ctx context.Context, what string, cause error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	delay := r.circuit.NextBackOff()
+	now := time.Now()
+	r.mu.Lock()
+	if r.status.Failures == 0 {
+		r.status.Since = now
+	}
+	r.status.Failing = true
+	r.status.Failures++
+	r.status.Reason = cause.Error()
+	r.status.NextAttempt = now.Add(delay)
+	failures := r.status.Failures
+	r.mu.Unlock()
+
+	level := slog.LevelDebug // the first is told; then the status tells
+	if failures == 1 {
+		level = slog.LevelWarn
+	}
+	r.log.Log(ctx, level, what, "err", cause, "failures", failures, "wait", delay)
+	wait(ctx, delay)
+	return false
+}
+
+// rest waits for work: a new leg, or one whose time comes. An association that
+// nobody has used for Idle is released meanwhile.
+func (r *run) rest(ctx context.Context) {
+	var due <-chan time.Time
+	next, ok, err := r.Spool.NextLegDue(ctx, r.Destination)
+	if err != nil {
+		r.failed(ctx, "cannot read the ledger; trying again", err)
+		return
+	}
+	if ok {
+		due = time.After(time.Until(next))
+	}
+	idle := time.After(orDefault(r.Idle, 10*time.Second))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Spool.LegsAdded(r.Destination):
+			return
+		case <-due:
+			return
+		case <-idle:
+			idle = nil
+			if err := r.Sender.Release(r.sending); err != nil {
+				r.log.Info("the idle association did not end in good order", "err", err)
+			}
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
