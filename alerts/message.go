@@ -62,9 +62,9 @@ type Message struct {
 	Device string `json:"device"`
 	Study
 
-	Finding  string  `json:"finding"`          // the class: "epidural", "subdural", ...
-	Score    float64 `json:"score"`            // 0..1, of the study rule
-	KeyImage string  `json:"sop_instance_uid"` // the slice to look at first
+	Finding  string  `json:"finding"`                    // the class: "epidural", "subdural", ...
+	Score    float64 `json:"score"`                      // 0..1, of the study rule
+	KeyImage string  `json:"sop_instance_uid,omitempty"` // the slice to look at first; with InstanceUID only
 	Model    Model   `json:"model"`
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // of the key image; absent when the header does not say
@@ -139,7 +139,8 @@ func (m Message) validate() error {
 	missing.unless(m.Study.valid(), "exactly one of study_instance_uid and study_pseudonym is needed")
 	missing.unless(m.Finding != "", "finding is empty")
 	missing.unless(validScore(m.Score), "score is not within 0..1")
-	missing.unless(m.KeyImage != "", "sop_instance_uid is empty")
+	// Beside a pseudonym it would lead back to the study.
+	missing.unless((m.KeyImage != "") == (m.InstanceUID != ""), "sop_instance_uid goes with study_instance_uid, and with nothing else")
 	missing.unless(m.Model.Name != "" && m.Model.SHA256 != "", "model is incomplete")
 	missing.unless(!m.ReceivedAt.IsZero() && !m.DetectedAt.IsZero(), "received_at or detected_at is missing")
 	return missing.err("alert")

@@ -90,11 +90,14 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 			Type:    rapid.SampledFrom([]Type{TypeNew, TypeUpdate, TypeRetract, TypeEscalate}).Draw(r, "type"),
 			Level:   rapid.IntRange(1, 9).Draw(r, "level"),
 			Site:    text.Draw(r, "site"), Device: text.Draw(r, "device"), Study: study.Draw(r, "study"),
-			Finding:  rapid.SampledFrom(findings).Draw(r, "finding"),
-			Score:    rapid.Float64Range(0, 1).Draw(r, "score"),
-			KeyImage: "1.2.3.4", Model: Model{"m", sampleHash},
+			Finding:    rapid.SampledFrom(findings).Draw(r, "finding"),
+			Score:      rapid.Float64Range(0, 1).Draw(r, "score"),
+			Model:      Model{"m", sampleHash},
 			AcquiredAt: rapid.OneOf(when, rapid.Just(time.Time{})).Draw(r, "acquired"),
 			ReceivedAt: when.Draw(r, "received"), DetectedAt: when.Draw(r, "detected"),
+		}
+		if m.InstanceUID != "" {
+			m.KeyImage = "1.2.3.4"
 		}
 		e, err := m.Entry("s-key")
 		if err != nil {
@@ -154,6 +157,7 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		"score above one": func(m *Message) { m.Score = 1.1 },
 		"score no number": func(m *Message) { m.Score = math.NaN() },
 		"no key image":    func(m *Message) { m.KeyImage = "" },
+		"UID, pseudonym":  func(m *Message) { m.Study = Study{Pseudonym: "s-abcdefghij"} },
 		"no model":        func(m *Message) { m.Model = Model{} },
 		"no detection":    func(m *Message) { m.DetectedAt = time.Time{} },
 	} {

@@ -151,7 +151,7 @@ type Escalation struct {
 	After time.Duration `mapstructure:"after" must:"be given"`
 }
 
-// Monitor is the HTTP listener for health and metrics.
+// Monitor is the HTTP listener for health.
 type Monitor struct {
 	Listen string `mapstructure:"listen"` // empty: off
 }
