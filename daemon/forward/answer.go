@@ -11,12 +11,18 @@ const (
 	park                 // not ever, unless a person changes something
 )
 
-// judge reads a status of C-STORE (PS3.4 Table B.2-1, PS3.7 Annex C).
-func judge(s dimse.Status) verdict {
+// judge reads a status of C-STORE (PS3.4 Table B.2-1, PS3.7 Annex C). contested
+// says that there is another data set under the same SOP Instance UID: what the
+// destination calls a duplicate may be that one then, and ours is nowhere.
+func judge(s dimse.Status, contested bool) verdict {
 	switch s {
 	case dimse.StatusSuccess,
-		dimse.StatusCoercion, dimse.StatusElementsDiscarded, dimse.StatusDataSetMismatchWarn,
-		statusDuplicateSOPInstance:
+		dimse.StatusCoercion, dimse.StatusElementsDiscarded, dimse.StatusDataSetMismatchWarn:
+		return done
+	case statusDuplicateSOPInstance:
+		if contested {
+			return park
+		}
 		return done
 	case dimse.StatusProcessingFailure:
 		return again

@@ -324,10 +324,32 @@ func TestJudge(t *testing.T) {
 		0xA900: park, 0xA901: park, 0xC000: park, 0xC123: park, 0xCFFF: park, 0x0122: park,
 		0x0124: park, 0x0112: park, 0x0211: park, 0xB001: park, 0xA600: park, 0xA800: park, 0xFF00: park, 0xFE00: park, 0x0001: park,
 	} {
-		if got := judge(status); got != want {
+		if got := judge(status, false); got != want {
 			t.Errorf("judge(%v) = %d, want %d", status, got, want)
 		}
 	}
+}
+
+// A PACS that keeps the first of two data sets under one UID answers the second with 0111H. That is no confirmation: the
+// second would be removed from the spool while nobody has it.
+func TestPromise2_DuplicateAnswerConfirmsNoOtherDataSet(t *testing.T) {
+	p := newPACS()
+	p.answers = func(_ context.Context, _ *dimse.Association, _ dicom.UID, n int) dimse.Status {
+		if n > 1 {
+			return statusDuplicateSOPInstance
+		}
+		return dimse.StatusSuccess
+	}
+	server := dimsetest.NewServer(t, p)
+	s := newSpool(t)
+	first := newObject(1)
+	second := first
+	second.data = slices.Clone(first.data)
+	second.data[len(second.data)-1]++
+	store(t, s, first)
+	store(t, s, second)
+	start(t, forwarder(s, scu(server.Addr)))
+	await(t, s, func(c spool.LegCount) bool { return c.Done == 1 && c.Parked == 1 })
 }
 
 // lockedLog collects a log.

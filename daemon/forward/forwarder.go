@@ -161,7 +161,7 @@ func (r *run) walk(ctx context.Context, leg spool.Leg) bool {
 	case err != nil:
 		return r.postpone(ctx, leg, 0, err)
 	}
-	switch judge(result.Status) {
+	switch judge(result.Status, leg.Contested) {
 	case done:
 		return r.confirm(ctx, leg, result.Status)
 	case again:
@@ -208,7 +208,7 @@ func (r *run) park(ctx context.Context, leg spool.Leg, status dimse.Status, reas
 		level = slog.LevelError
 		r.alarmed[reason] = now
 	}
-	r.log.Log(ctx, level, "the destination refuses instances for good; they are kept and parked until somebody retries them",
+	r.log.Log(ctx, level, "the destination refuses instances for good; they are kept, and tried again when the daemon starts anew",
 		"study", leg.Instance.Study, "instance", leg.Instance.ID, "reason", reason)
 	return true
 }

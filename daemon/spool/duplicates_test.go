@@ -60,6 +60,11 @@ func TestDuplicateWithOtherBytes(t *testing.T) {
 	if len(legs) != 2 {
 		t.Errorf("%d legs, want one each", len(legs))
 	}
+	for _, l := range legs {
+		if !l.Contested {
+			t.Errorf("the leg of instance %d does not tell that its UID came with two data sets", l.Instance.ID)
+		}
+	}
 	if diff := cmp.Diff([]EventKind{EventDuplicateDifferent}, kinds(t, s)); diff != "" {
 		t.Error(diff)
 	}

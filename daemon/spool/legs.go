@@ -23,6 +23,7 @@ type Leg struct {
 	Destination string
 	Instance    Instance
 	Urgent      bool      // the study has an alert
+	Contested   bool      // another data set came under the same SOP Instance UID
 	Attempts    int       // that failed so far
 	NextAttempt time.Time // zero: at once
 	LastStatus  uint16    // of the last C-STORE response; 0 before there was one
@@ -43,7 +44,8 @@ func (s *Spool) addLegs(tx *transaction, instance int64, urgent bool) error {
 // now: those of urgent studies first, then the oldest.
 func (s *Spool) DueLegs(ctx context.Context, destination string, now time.Time, limit int) ([]Leg, error) {
 	legs, err := collect(scanLeg)(s.ledger.queries.query(ctx,
-		`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason
+		`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason,
+				EXISTS (SELECT 1 FROM instances o WHERE o.sop_instance_uid = i.sop_instance_uid AND o.id <> i.id)
 			FROM legs l JOIN instances i ON i.id = l.instance_id JOIN studies s ON s.id = i.study_id
 			WHERE l.destination = ? AND l.state = 'pending' AND l.next_attempt <= ? AND i.state = 'stored'
 			ORDER BY l.urgent DESC, l.instance_id LIMIT ?`, destination, now.UnixNano(), limit))
@@ -55,7 +57,7 @@ func (s *Spool) DueLegs(ctx context.Context, destination string, now time.Time, 
 
 func scanLeg(row scanner) (l Leg, err error) {
 	err = row.Scan(append(l.Instance.columns(),
-		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason)...)
+		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason, &l.Contested)...)
 	return l, err
 }
 

@@ -179,6 +179,15 @@ type Disk struct {
 	Free  uint64 // available to this process
 }
 
+// InUse returns the share of the file system, 0 to 1, that is not free to this
+// process; 1 where nothing is known of its size.
+func (d Disk) InUse() float64 {
+	if d.Total == 0 {
+		return 1
+	}
+	return 1 - float64(d.Free)/float64(d.Total)
+}
+
 // Disk measures the file system that holds the spool.
 func (s *Spool) Disk() (Disk, error) {
 	var st unix.Statfs_t
