@@ -1,0 +1,155 @@
+"""AUC, operating points and the study rule, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve (ties count half); nan where one side is empty."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    if n == 0 or m == 0:
+        return math.nan
+    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def slice_aucs(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict[str, float]:
+    """`any` scored by 1 - p(normal), and each class against all other slices."""
+    out = {"any": auc(1 - probabilities[:, 0], ~labels[:, 0])}
+    for c, name in enumerate(classes):
+        if c > 0:
+            out[name] = auc(probabilities[:, c], labels[:, c])
+    return out
+
+
+def bootstrap(study: np.ndarray, figure, rounds: int = 1000, seed: int = 7) -> dict[str, tuple[float, float]]:
+    """95 % intervals of figure(slice indices) -> {name: value}, drawing whole studies with replacement."""
+    rng = np.random.default_rng(seed)
+    members = {s: np.flatnonzero(study == s) for s in np.unique(study)}
+    names = np.array(list(members))
+    drawn: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        index = np.concatenate([members[s] for s in rng.choice(names, len(names))])
+        for name, value in figure(index).items():
+            drawn.setdefault(name, []).append(value)
+    # A draw without a positive has no AUC and does not count.
+    return {
+        name: tuple(np.nanpercentile(v, (2.5, 97.5))) if np.isfinite(v).any() else (math.nan, math.nan)
+        for name, v in drawn.items()
+    }
+
+
+def wilson(hits: int, n: int) -> tuple[float, float, float]:
+    """Proportion with its 95 % interval."""
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    z = 1.959964
+    p, d = hits / n, 1 + z * z / n
+    centre, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
+    return p, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def choose_thresholds(
+    probabilities: np.ndarray, labels: np.ndarray, classes: list[str], sensitivity: float, floor: float, ceiling: float
+) -> dict[str, float]:
+    """Per hemorrhage class the highest threshold, in hundredths, that reaches the slice sensitivity, kept in floor..ceiling."""
+    out = {}
+    for c, name in enumerate(classes):
+        if c == 0:
+            continue
+        p = np.sort(probabilities[labels[:, c], c])
+        if len(p) == 0:
+            raise ValueError(f"no slice of class {name} to choose a threshold from")
+        at = p[math.floor(len(p) * (1 - sensitivity) + 1e-9)]
+        out[name] = max(floor, min(ceiling, math.floor(float(at) * 100) / 100))
+    return out
+
+
+@dataclass
+class Decision:
+    verdict: str  # positive, negative, "too few slices" or gap
+    finding: str | None  # the class that leads, also of a negative study
+    score: float  # of the finding
+
+    @property
+    def positive(self) -> bool:
+        return self.verdict == "positive"
+
+    @property
+    def analysed(self) -> bool:
+        return self.verdict in ("positive", "negative")
+
+
+def log_odds(p: float) -> float:
+    p = min(max(p, 1e-9), 1 - 1e-9)
+    return math.log(p / (1 - p))
+
+
+def study_scores(positions: np.ndarray, probabilities: np.ndarray, rule: dict) -> np.ndarray:
+    """For each class the highest threshold at which it would still meet the rule, -1 where no group is large enough: the
+    largest, over all groups of `of` neighbours without a gap above maximum_gap_mm, of their `slices`-th largest
+    probability."""
+    if rule["kind"] != "adjacent":
+        raise ValueError(f"study rule {rule['kind']!r} is not known")
+    order = np.argsort(positions, kind="stable")
+    z, p = positions[order], probabilities[order]
+    best = np.full(p.shape[1], -1.0)
+    for start in range(len(z)):
+        end = start + 1
+        while end < len(z) and end - start < rule["of"] and z[end] - z[end - 1] <= rule["maximum_gap_mm"]:
+            end += 1
+        if end - start >= rule["slices"]:
+            best = np.maximum(best, np.sort(p[start:end], axis=0)[-rule["slices"]])
+    return best
+
+
+def raise_thresholds(
+    thresholds: dict[str, float], scores: np.ndarray, bleeds: np.ndarray, classes: list[str], specificity: float
+) -> dict[str, float]:
+    """Thresholds raised until whole studies reach the specificity, at the least cost in study sensitivity.
+
+    scores [studies, classes] are study_scores, bleeds [studies]. Studies without a bleed that may stay positive are
+    chosen one by one: the one whose exclusion keeps the most bleeding studies positive."""
+    names = classes[1:]
+    start = np.array([thresholds[c] for c in names])
+    calm, bleeding = scores[~bleeds, 1:], scores[bleeds, 1:]
+
+    def needed(kept: np.ndarray) -> np.ndarray:
+        above = np.ceil(np.nextafter(calm[kept].max(0, initial=0.0), 1) * 100) / 100
+        return np.maximum(start, np.minimum(above, 0.99))
+
+    kept = np.ones(len(calm), bool)
+    for _ in range(math.floor(len(calm) * (1 - specificity) + 1e-9)):
+        gain = []
+        for i in np.flatnonzero(kept):
+            without = kept.copy()
+            without[i] = False
+            t = needed(without)
+            gain.append(((bleeding >= t).any(1).sum(), -t.sum(), i))
+        kept[max(gain)[2]] = False
+    return dict(zip(names, needed(kept).round(2).tolist()))
+
+
+def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict) -> Decision:
+    """The manifest's study rule over the slices of one study, as Go package infer/study decides.
+
+    The finding is the class whose study score lies farthest above its threshold, in log-odds. A positive study is
+    positive however incomplete it is.
+    """
+    rule, thresholds, classes = manifest["study_rule"], manifest["thresholds"], manifest["classes"]
+    z, scores = np.sort(positions), study_scores(positions, probabilities, rule)
+    finding, score = None, math.nan
+    if (scores >= 0).any():
+        lead = max(range(1, len(classes)), key=lambda c: log_odds(scores[c]) - log_odds(thresholds[classes[c]]))
+        finding, score = classes[lead], float(scores[lead])
+        if score >= thresholds[finding]:
+            return Decision("positive", finding, score)
+    if len(z) < rule["minimum_slices"]:
+        return Decision("too few slices", finding, score)
+    if np.diff(z).max() > rule["maximum_gap_mm"]:
+        return Decision("gap", finding, score)
+    return Decision("negative", finding, score)

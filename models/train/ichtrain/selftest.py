@@ -1,0 +1,191 @@
+"""A fast check of what training and the daemon must agree on. No data and no framework needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import metrics
+from .augment import rotated
+from .data import targets
+from .export import check, to_onnx
+from .model import ResNet18
+from .preprocess import AIR, Box, NoHead, Preprocessor, Square, crop, find_head, square
+
+MANIFEST = {
+    "input": {"name": "image", "height": 224, "width": 224},
+    "windows": [{"centre": 40, "width": 80}, {"centre": 80, "width": 200}, {"centre": 600, "width": 2800}],
+    "crop": {"threshold": -300, "margin": 0.06, "minimum_area": 0.04},
+    "resample": "triangle",
+    "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+
+
+def head(rows: int = 512, columns: int = 512, cy: float = 250, cx: float = 260, ry: float = 200, rx: float = 160) -> np.ndarray:
+    y, x = np.mgrid[:rows, :columns]
+    r = np.hypot((y - cy) / ry, (x - cx) / rx)
+    hu = np.full((rows, columns), -1000, np.int16)
+    hu[r < 1] = 900
+    hu[r < 0.92] = 35
+    hu[(r < 0.92) & (np.hypot(y - cy, x - cx - 60) < 20)] = 70
+    return hu
+
+
+def test_head_is_found_within_a_cell() -> None:
+    b = find_head(head(), -300, 0.04)
+    for got, want in ((b.y0, 50), (b.y1, 450), (b.x0, 100), (b.x1, 420)):
+        assert abs(got - want) <= 8, (b, want)
+
+
+def test_table_and_holder_do_not_move_the_box() -> None:
+    hu = head()
+    want = find_head(hu, -300, 0.04)
+    hu[480:490, :] = 200  # table
+    hu[100:400, 20:24] = 100  # one cell thick: eroded away
+    assert find_head(hu, -300, 0.04) == want
+
+
+def test_no_head() -> None:
+    for hu in (np.full((512, 512), -1000, np.int16), head(ry=30, rx=30)):
+        try:
+            find_head(hu, -300, 0.04)
+        except NoHead:
+            continue
+        raise AssertionError("a head was found where there is none")
+
+
+def test_first_of_two_equal_components_wins() -> None:
+    hu = np.full((128, 128), -1000, np.int16)
+    hu[70:110, 10:50] = 0
+    hu[20:60, 60:100] = 0
+    assert find_head(hu, -300, 0.04) == Box(20, 60, 59, 99)
+
+
+def test_diagonal_neighbours_are_not_connected() -> None:
+    hu = np.full((128, 128), -1000, np.int16)
+    hu[10:50, 10:50] = 0
+    hu[49:99, 49:99] = 0  # after the erosion the two touch at a corner at most
+    assert find_head(hu, -300, 0.04) == Box(49, 49, 98, 98)
+
+
+def test_square_is_centred_and_rounded_half_up() -> None:
+    assert square(Box(10, 20, 109, 69), 0.06) == Square(4, -11, 112)
+    assert square(Box(0, 0, 24, 24), 0.01).side == 26  # 25.5
+
+
+def test_outside_is_air() -> None:
+    hu = np.zeros((10, 10), np.int16)
+    out = crop(hu, Square(-3, 6, 8))
+    assert (out[:3] == AIR).all() and (out[:, 4:] == AIR).all() and (out[3:, :4] == 0).all()
+
+
+def test_windows_map_their_ends_to_0_and_1() -> None:
+    pre = Preprocessor(MANIFEST)
+    for hu, want in ((-20, (0, 0, 0.2785714)), (80, (1, 0.5, 0.3142857)), (40, (0.5, 0.3, 0.3)), (3000, (1, 1, 1)), (-1024, (0, 0, 0))):
+        got = pre.windows(np.full((300, 300), hu, np.int16))
+        for channel, v in zip(got, want):
+            assert abs(float(channel.min()) - (v - 0.5) / 0.25) < 1e-5, (hu, float(channel.min()), v)
+
+
+def test_resampling_is_pillows_bilinear() -> None:
+    """The filter that the manifest calls triangle, shrinking and growing, against an independent program."""
+    rng = np.random.default_rng(3)
+    identity = MANIFEST | {
+        "windows": [{"centre": 0.5, "width": 1}],
+        "normalisation": {"mean": [0.0], "std": [1.0]},
+    }
+    for side in (150, 224, 311, 448, 640):
+        v = rng.random((side, side)).astype(np.float32)
+        got = Preprocessor(identity).windows(v)[0].numpy()
+        want = np.asarray(Image.fromarray(v, "F").resize((224, 224), Image.Resampling.BILINEAR))
+        assert np.abs(got - want).max() < 2e-6, (side, np.abs(got - want).max())
+
+
+def test_field_of_view_and_table_do_not_matter() -> None:
+    """The same head, moved in its image: the same input."""
+    pre = Preprocessor(MANIFEST)
+    a, b = head(), head(640, 600, cy=250 + 40, cx=260 + 24)
+    b[620:, :] = 300
+    assert np.abs((pre(a) - pre(b)).numpy()).max() < 1e-6
+
+
+def test_rotation_by_nothing_is_the_crop() -> None:
+    hu = head()
+    s = Square(30, 60, 400)
+    assert np.abs(rotated(hu, s, 0.0) - crop(hu, s)).max() < 0.5
+    turned = rotated(hu, s, 90.0)
+    assert np.abs(turned - np.rot90(crop(hu, s).astype(np.float32), 1)).mean() < 2, "a quarter turn is a quarter turn"
+
+
+def test_targets() -> None:
+    t = targets(np.array([[1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]], bool))
+    assert np.allclose(t, [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5, 0]])
+
+
+def test_metrics() -> None:
+    assert metrics.auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
+    p, low, high = metrics.wilson(251, 280)
+    assert abs(p - 0.8964) < 1e-4 and abs(low - 0.855) < 1e-3 and abs(high - 0.927) < 1e-3
+
+
+def test_study_rule() -> None:
+    manifest = {
+        "classes": ["normal", "a", "b"],
+        "thresholds": {"a": 0.5, "b": 0.3},
+        "study_rule": {"kind": "adjacent", "slices": 2, "of": 3, "minimum_slices": 8, "maximum_gap_mm": 15},
+    }
+    z = np.arange(10) * 5.0
+
+    def study(*marks: tuple[int, int, float], z: np.ndarray = z) -> metrics.Decision:
+        p = np.zeros((len(z), 3))
+        for i, c, v in marks:
+            p[i, c] = v
+        return metrics.decide(z, p, manifest)
+
+    assert study((4, 1, 0.9)).verdict == "negative", "one slice is not enough"
+    assert study((4, 1, 0.9), (6, 1, 0.5)).finding == "a"
+    assert study((4, 1, 0.9), (7, 1, 0.9)).verdict == "negative", "too far from each other"
+    assert study((4, 1, 0.9), (5, 2, 0.9)).verdict == "negative", "two classes do not add up"
+    assert study((4, 2, 0.31), (5, 2, 0.3)).score == 0.3
+    assert study((1, 1, 0.6), (2, 1, 0.6), (5, 2, 0.5), (6, 2, 0.5)).finding == "b", "farther above its threshold"
+    apart = np.where(np.arange(10) > 4, z + 20, z)
+    assert study((4, 1, 0.9), (5, 1, 0.9), z=apart).verdict == "gap"
+    assert study(z=z[:7]).verdict == "too few slices"
+    assert study((0, 1, 0.9), (1, 1, 0.9), z=z[:7]).positive, "positive however incomplete"
+
+
+def test_thresholds_reach_the_study_specificity() -> None:
+    scores = np.array([[0, 0.3, 0.1], [0, 0.2, 0.9], [0, 0.8, 0.0], [0, 0.25, 0.6]])
+    bleeds = np.array([False, False, True, True])
+    raised = metrics.raise_thresholds({"a": 0.2, "b": 0.2}, scores, bleeds, ["normal", "a", "b"], 1.0)
+    assert raised == {"a": 0.31, "b": 0.91}, raised
+    raised = metrics.raise_thresholds({"a": 0.2, "b": 0.2}, scores, bleeds, ["normal", "a", "b"], 0.5)
+    assert raised == {"a": 0.31, "b": 0.2}, raised
+
+
+def test_export_agrees_with_torch() -> None:
+    torch.manual_seed(5)
+    net = ResNet18(6, 16)
+    for m in net.modules():  # as if trained: batch norm that does something
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.1)
+            m.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
+    model = to_onnx(net, 3, (224, 224))
+    assert len(model) < 3_000_000, len(model)
+    check(net, model, torch.randn(3, 3, 224, 224))
+
+
+def main() -> int:
+    failed = 0
+    for name, function in list(globals().items()):
+        if name.startswith("test_"):
+            try:
+                function()
+                print(f"ok    {name[5:].replace('_', ' ')}")
+            except Exception as e:  # every check is told of, then the count decides
+                failed += 1
+                print(f"FAIL  {name[5:].replace('_', ' ')}: {type(e).__name__}: {e}")
+    print("all well" if not failed else f"{failed} failed")
+    return 1 if failed else 0
