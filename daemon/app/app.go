@@ -1,0 +1,342 @@
+// Package app builds the line from the configuration and runs it:
+//
+//	scanner -> dimse.Server -> receive -> spool -> forward -> PACS
+//	                                        |
+//	                                        +----> triage -> spool's outbox -> alerts.Courier -> mqtt -> people
+//
+// It owns the order of start and stop, and nothing else: each station works on the spool alone and does not know the
+// others. New does all that can fail for a reason that a technician must mend (spool, listeners, certificates); what may
+// come and go (model, broker, PACS) fails no start, it makes the daemon not ready and is reported.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"ichwatch/alerts"
+	"ichwatch/alerts/mqtt"
+	"ichwatch/configs"
+	"ichwatch/daemon/forward"
+	"ichwatch/daemon/monitor"
+	"ichwatch/daemon/receive"
+	"ichwatch/daemon/spool"
+	"ichwatch/daemon/triage"
+	"ichwatch/dimse"
+	"ichwatch/dimse/dicom"
+)
+
+// Options are what the configuration does not say.
+type Options struct {
+	Log     *slog.Logger // required
+	Version string
+}
+
+// App is the daemon.
+type App struct {
+	cfg     *configs.Config
+	log     *slog.Logger
+	spool   *spool.Spool
+	server  *dimse.Server
+	dicomLn net.Listener
+	monLn   net.Listener // nil: off
+	mqtt    *mqtt.Client
+	model   *model
+	forward []*forward.Forwarder
+	monitor *monitor.Monitor
+	self    dicom.AETitle // under which the daemon calls itself
+	ready   chan struct{}
+	close   func() error
+}
+
+// New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
+// never called.
+func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error) {
+	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{})}
+	a.close = sync.OnceValue(a.shut)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	for _, warning := range cfg.Warnings() {
+		a.log.Warn(warning.Error())
+	}
+
+	if a.spool, err = spool.Open(ctx, spool.Options{
+		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Log: o.Log,
+	}); err != nil {
+		return nil, err
+	}
+	if a.mqtt, err = mqtt.New(mqtt.Options{
+		Broker: cfg.Alerts.MQTT.Broker,
+		Root:   cfg.Alerts.MQTT.Root, Site: cfg.Site, Device: cfg.Device, ClientID: cfg.Alerts.MQTT.ClientID,
+		Boot: a.spool.Boot(), Version: o.Version,
+		Username: cfg.Alerts.MQTT.Username, PasswordFile: cfg.Alerts.MQTT.PasswordFile,
+		CAFile: cfg.Alerts.MQTT.CAFile, CertificateFile: cfg.Alerts.MQTT.CertificateFile, KeyFile: cfg.Alerts.MQTT.KeyFile,
+		Acknowledge: a.spool.Acknowledge,
+		KeepAlive:   cfg.Alerts.MQTT.KeepAlive,
+		Log:         o.Log,
+	}); err != nil {
+		return nil, err
+	}
+	a.model = loadModel(cfg)
+	if a.model.err != nil && !errors.Is(a.model.err, errNoModel) { // of none, the warnings tell
+		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", a.model.err)
+	}
+	if a.dicomLn, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
+		return nil, fmt.Errorf("dicom.listen: %w", err)
+	}
+	if cfg.Monitor.Listen != "" {
+		if a.monLn, err = net.Listen("tcp", cfg.Monitor.Listen); err != nil {
+			return nil, fmt.Errorf("monitor.listen: %w", err)
+		}
+	}
+	for _, d := range cfg.Destinations {
+		a.forward = append(a.forward, newForwarder(a.spool, d, o.Log))
+		// Who starts the daemon anew has, as a rule, just mended what a destination refused.
+		if _, err := a.spool.RetryLegs(ctx, d.Name); err != nil {
+			return nil, err
+		}
+	}
+	a.server = newServer(cfg, a.spool, a.self, o.Log)
+	a.monitor = &monitor.Monitor{Checks: a.checks(), Log: o.Log}
+	return a, nil
+}
+
+// newServer is the acceptor that faces the scanner, and for the health checks ourselves.
+func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, log *slog.Logger) *dimse.Server {
+	receiver := &receive.Receiver{
+		Spool: sp, Log: log,
+		HighWatermark: float64(cfg.Spool.HighWatermark), Reserve: uint64(cfg.Spool.Reserve),
+	}
+	return &dimse.Server{
+		AETitle:                dicom.AETitle(cfg.DICOM.AETitle),
+		AcceptAnyCalledAETitle: cfg.DICOM.AcceptAnyCalledAE,
+		CallingAETitles:        aeTitles(cfg.DICOM.CallingAETitles, self),
+		Handler:                receiver,
+		Admit:                  receiver.Admit,
+		Log:                    slog.New(hushed{Handler: log.Handler(), title: string(self)}),
+		MaxPDU:                 uint32(cfg.DICOM.MaxPDU),
+		MaxAssociations:        cfg.DICOM.MaxAssociations,
+		MaxAssociationsPerHost: cfg.DICOM.MaxAssociationsPerHost,
+		MaxObject:              int64(cfg.DICOM.MaxObject),
+		ARTIM:                  cfg.DICOM.ARTIMTimeout,
+		IdleTimeout:            cfg.DICOM.IdleTimeout,
+		ReadTimeout:            cfg.DICOM.ReadTimeout,
+		WriteTimeout:           cfg.DICOM.WriteTimeout,
+	}
+}
+
+// Run works until ctx ends, then drains: objects under way finish within dicom.drain_timeout; what is still queued, the
+// slices that are being classified among it, stays in the spool for the next start. It returns an error when a station
+// ended by itself, which is a fault of ours, so that systemd starts the daemon anew.
+func (a *App) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
+
+	var l line
+	l.start(ctx, a.stages()...)
+	close(a.ready)
+	a.log.Info("listening", "dicom", a.dicomLn.Addr().String(), "ae_title", a.cfg.DICOM.AETitle, "spool", a.cfg.Spool.Dir, "boot", a.spool.Boot())
+	if err := monitor.Ready("listening on " + a.dicomLn.Addr().String()); err != nil {
+		a.log.Warn("systemd was not told that the daemon is ready", "err", err)
+	}
+
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping: objects under way finish, the rest waits in the spool")
+	case s := <-l.failed:
+		a.log.Error("a part of the daemon ended; stopping", "part", s.name, "err", s.err)
+	}
+	if err := monitor.Stopping(); err != nil {
+		a.log.Warn("systemd was not told that the daemon stops", "err", err)
+	}
+	return l.stop()
+}
+
+// stages lists the stations in the order in which their groups start. They stop the other way round: first the watchdog,
+// to which a draining listener would look dead, then nothing new comes in, last the goodbye to the broker.
+func (a *App) stages() [][]*stage {
+	work := []*stage{
+		{name: "triage", run: newTriage(a.cfg, a.spool, a.model, a.log).Run},
+		{name: "removal", run: a.remove},
+	}
+	for _, f := range a.forward {
+		work = append(work, &stage{name: "forward " + f.Destination, run: f.Run})
+	}
+	outside := []*stage{{name: "dicom", run: a.serve}}
+	if a.monLn != nil {
+		outside = append(outside, &stage{name: "monitor", run: func(ctx context.Context) error { return a.monitor.Serve(ctx, a.monLn) }})
+	}
+	return [][]*stage{
+		{{name: "mqtt", run: a.mqtt.Run}},
+		{
+			{name: "courier", run: (&alerts.Courier{Outbox: a.spool, Publisher: a.mqtt, Log: a.log}).Run},
+			{name: "escalator", run: (&alerts.Escalator{Book: a.spool, Levels: levels(a.cfg), Log: a.log}).Run},
+		},
+		work,
+		outside,
+		{{name: "watchdog", run: a.watch}},
+	}
+}
+
+// serve answers on the DICOM listener until ctx ends and the associations are drained.
+func (a *App) serve(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(context.WithoutCancel(ctx), a.dicomLn) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DICOM.DrainTimeout)
+	defer cancel()
+	if err := a.server.Shutdown(deadline); err != nil {
+		a.log.Warn("associations were aborted at the end of dicom.drain_timeout; their peers will send again", "err", err)
+	}
+	<-served
+	return nil
+}
+
+// watch feeds systemd's watchdog, where there is one.
+func (a *App) watch(ctx context.Context) error {
+	if err := a.monitor.Watchdog(ctx); err != nil {
+		a.log.Error("the watchdog is off", "err", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// removeInterval is how often the spool is asked what may go. A study stays days; minutes do not matter.
+const removeInterval = 5 * time.Minute
+
+// remove takes out of the spool what every destination has confirmed and whose time is over.
+func (a *App) remove(ctx context.Context) error {
+	tick := time.NewTicker(removeInterval)
+	defer tick.Stop()
+	for {
+		switch n, err := a.spool.Remove(ctx, time.Now(), a.cfg.Spool.Retention); {
+		case err != nil && ctx.Err() == nil:
+			a.log.Error("cannot remove what is confirmed and old; trying again", "err", err)
+		case n > 0:
+			a.log.Info("removed what is confirmed and older than spool.retention", "instances", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Ready is closed when every station has started.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// DICOMAddr is where the scanner connects.
+func (a *App) DICOMAddr() net.Addr { return a.dicomLn.Addr() }
+
+// MonitorAddr is where health is served; nil when monitor.listen is empty.
+func (a *App) MonitorAddr() net.Addr {
+	if a.monLn == nil {
+		return nil
+	}
+	return a.monLn.Addr()
+}
+
+// Studies is the ledger, the latest study first.
+func (a *App) Studies(ctx context.Context, f spool.Filter) ([]spool.StudyRecord, error) {
+	return a.spool.Studies(ctx, f)
+}
+
+// Close gives back what New opened. Run does it at its end; it is for an App that is never run.
+func (a *App) Close() error { return a.close() }
+
+func (a *App) shut() error {
+	var errs []error
+	for _, ln := range []net.Listener{a.dicomLn, a.monLn} {
+		if ln == nil {
+			continue
+		}
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	// The spool first: a model that hangs must not keep its lock and its ledger.
+	if a.spool != nil {
+		errs = append(errs, a.spool.Close())
+	}
+	if a.model != nil {
+		errs = append(errs, a.model.close())
+	}
+	return errors.Join(errs...)
+}
+
+func destinationNames(cfg *configs.Config) []string {
+	var names []string
+	for _, d := range cfg.Destinations {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+// aeTitles are those that may call: any where none is configured, otherwise the configured ones and ourselves.
+func aeTitles(titles []string, self dicom.AETitle) []dicom.AETitle {
+	if len(titles) == 0 {
+		return nil
+	}
+	out := []dicom.AETitle{self}
+	for _, t := range titles {
+		out = append(out, dicom.AETitle(t))
+	}
+	return out
+}
+
+func levels(cfg *configs.Config) []alerts.Level {
+	var out []alerts.Level
+	for _, step := range cfg.Alerts.Escalation {
+		out = append(out, alerts.Level{Delay: step.After})
+	}
+	return out
+}
+
+func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger) *triage.Triage {
+	e := cfg.Triage.Eligibility
+	gate := triage.Gate{
+		Modalities: e.Modalities, RefuseImageTypes: e.RefuseImageTypes, BodyParts: e.BodyParts,
+		AcceptMissingBodyPart: e.AcceptMissingBodyPart, RefuseContrast: e.RefuseContrast,
+	}
+	switch {
+	case !cfg.Triage.Enabled:
+		gate.Closed = "triage is switched off (triage.enabled)"
+	case len(cfg.Triage.Models) == 0:
+		gate.Closed = "no model is configured (triage.models)"
+	}
+	return &triage.Triage{
+		Spool: sp, Model: m.triage, NoModel: m.err, Gate: gate,
+		Site: cfg.Site, Device: cfg.Device, Pseudonymous: cfg.Alerts.Identity == "pseudonym",
+		Workers: workers(cfg), Quiet: cfg.Triage.Quiet, Log: log,
+	}
+}
+
+func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) *forward.Forwarder {
+	return &forward.Forwarder{
+		Spool: sp, Destination: d.Name, Log: log,
+		Sender: &forward.SCU{
+			Addr: d.Address,
+			Dialer: dimse.Dialer{
+				CallingAETitle: dicom.AETitle(d.CallingAETitle),
+				CalledAETitle:  dicom.AETitle(d.CalledAETitle),
+				DialTimeout:    d.Timeouts.Dial,
+				ACSETimeout:    d.Timeouts.ACSE,
+				ReadTimeout:    d.Timeouts.Read,
+				WriteTimeout:   d.Timeouts.Write,
+				Log:            log,
+			},
+		},
+		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
+	}
+}

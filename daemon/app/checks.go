@@ -1,0 +1,137 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"ichwatch/daemon/monitor"
+	"ichwatch/dimse"
+	"ichwatch/dimse/dicom"
+)
+
+// checks are the parts that health and readiness look at. The DICOM listener alone is vital: the daemon without model
+// or broker still does what nobody else does, it receives and forwards.
+func (a *App) checks() []monitor.Check {
+	checks := []monitor.Check{
+		{Name: "dicom", Vital: true, Look: a.echoSelf},
+		{Name: "spool", Look: a.lookAtDisk},
+		{Name: "model", Look: func(context.Context) error {
+			if errors.Is(a.model.err, errNoModel) {
+				return nil // nor is one wanted
+			}
+			return a.model.err
+		}},
+		{Name: "broker", Look: func(context.Context) error {
+			if !a.mqtt.Connected() {
+				return errors.New("not connected; alerts wait in the spool")
+			}
+			return nil
+		}},
+	}
+	for _, f := range a.forward {
+		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(context.Context) error {
+			if s := f.Status(); s.Failing {
+				return fmt.Errorf("takes nothing since %s, instances wait in the spool and are tried again: %s", s.Since.Format(time.RFC3339), s.Reason)
+			}
+			return nil
+		}})
+	}
+	return checks
+}
+
+// newSelfTitle draws the AE title under which the daemon calls itself. It is another one after each start, so that
+// nobody else can be let in, or kept out of the log, for it.
+func newSelfTitle() dicom.AETitle { return dicom.AETitle("SELF_" + rand.Text()[:11]) }
+
+// hushed lowers to debug level what is logged about our own calls, which come every few seconds for as long as the
+// daemon lives.
+type hushed struct {
+	slog.Handler
+	title string // of the caller that is hushed
+	on    bool
+}
+
+func (h hushed) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.on = h.on || slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == "calling" && a.Value.String() == h.title })
+	h.Handler = h.Handler.WithAttrs(attrs)
+	return h
+}
+
+func (h hushed) WithGroup(name string) slog.Handler {
+	h.Handler = h.Handler.WithGroup(name)
+	return h
+}
+
+func (h hushed) Enabled(ctx context.Context, level slog.Level) bool {
+	if h.on {
+		level = slog.LevelDebug
+	}
+	return h.Handler.Enabled(ctx, level)
+}
+
+func (h hushed) Handle(ctx context.Context, r slog.Record) error {
+	if h.on {
+		r.Level = slog.LevelDebug
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// echoSelf sends a C-ECHO through the real listener: it finds what a check from within would not, a stuck accept loop or
+// exhausted associations (fo-dicom#1450). A rejection is an answer too.
+func (a *App) echoSelf(ctx context.Context) error {
+	d := &dimse.Dialer{
+		CallingAETitle: a.self,
+		CalledAETitle:  dicom.AETitle(a.cfg.DICOM.AETitle),
+		Contexts: []dimse.ProposedContext{{
+			AbstractSyntax:   dicom.Verification,
+			TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},
+		}},
+		DialTimeout: time.Second, ACSETimeout: 3 * time.Second, ReadTimeout: 3 * time.Second,
+	}
+	assoc, err := d.Dial(ctx, reachable(a.dicomLn.Addr().String()))
+	var rejected *dimse.RejectedError
+	switch {
+	case errors.As(err, &rejected):
+		return nil
+	case err != nil:
+		return fmt.Errorf("no association with ourselves: %w", err)
+	}
+	status, err := assoc.Echo(ctx)
+	if err == nil && status != dimse.StatusSuccess {
+		err = fmt.Errorf("answered %v", status)
+	}
+	if err != nil {
+		_ = assoc.Abort() // what counts is said already
+		return fmt.Errorf("our own C-ECHO: %w", err)
+	}
+	return assoc.Release(ctx)
+}
+
+func (a *App) lookAtDisk(context.Context) error {
+	disk, err := a.spool.Disk()
+	if err != nil {
+		return err
+	}
+	if used := disk.InUse(); used >= float64(a.cfg.Spool.HighWatermark) {
+		return fmt.Errorf("%.1f %% of the disk is in use: new associations are refused; see which destination holds up removal, or give the spool more space", 100*used)
+	}
+	return nil
+}
+
+// reachable turns the address of a listener on every interface into one that can be dialled.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,88 @@
+package app_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"ichwatch/configs"
+	"ichwatch/daemon/monitor"
+	"ichwatch/daemon/phantom"
+	"ichwatch/dimse"
+	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/dimsetest"
+)
+
+// report asks for the daemon's health at /healthz or /readyz.
+func (d *daemon) report(t *testing.T, path string) (status int, r monitor.Report) {
+	t.Helper()
+	resp, err := http.Get("http://" + d.MonitorAddr().String() + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, r
+}
+
+// The daemon calls itself every few seconds. That is a real C-ECHO, whichever peers are admitted, and leaves the log to
+// the peers.
+func TestHealthCallsAreReal(t *testing.T) {
+	cfg := config(t)
+	cfg.DICOM.CallingAETitles = []string{"CT1"}
+	d := start(t, cfg)
+	if status, r := d.report(t, "/healthz"); status != http.StatusOK || r.Parts["dicom"] != "ok" {
+		t.Errorf("%d %+v", status, r)
+	}
+	stranger := &dimse.Dialer{CallingAETitle: "CT2", CalledAETitle: "ICHWATCH", Contexts: []dimse.ProposedContext{{
+		AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},
+	}}}
+	var rejected *dimse.RejectedError
+	if _, err := stranger.Dial(t.Context(), net.JoinHostPort("127.0.0.1", d.port)); !errors.As(err, &rejected) {
+		t.Errorf("a stranger: %v", err)
+	}
+	d.stop()
+
+	loud, hushed, strangers := 0, 0, 0
+	for line := range strings.Lines(d.log.String()) {
+		switch debug := strings.Contains(line, `"level":"DEBUG"`); {
+		case strings.Contains(line, `"calling":"CT2"`) && !debug:
+			strangers++
+		case strings.Contains(line, `"calling":"SELF_`) && debug:
+			hushed++
+		case strings.Contains(line, `"calling":`):
+			loud++
+		}
+	}
+	if loud != 0 || hushed < 2 || strangers == 0 {
+		t.Errorf("%d loud and %d hushed lines about ourselves, %d about the stranger:\n%s", loud, hushed, strangers, d.log)
+	}
+}
+
+// A PACS that takes nothing is told, and so is its return.
+func TestReadinessTellsOfADeadDestination(t *testing.T) {
+	pacs := dimsetest.FreePort(t)
+	cfg := config(t)
+	cfg.Destinations = []configs.Destination{destination("storescp", pacs)}
+	d := start(t, cfg)
+	const part = "destination storescp"
+	if _, r := d.report(t, "/readyz"); r.Parts[part] != "ok" {
+		t.Errorf("before anything was sent: %q", r.Parts[part])
+	}
+	files := writePhantom(t, phantom.Normal, phantom.SetOptions{Seed: 1, Rows: 64, Columns: 64, Slices: 3})
+	d.scan(t, files...)
+	eventually(t, "readiness tells that the PACS takes nothing", func() bool {
+		status, r := d.report(t, "/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(r.Parts[part], "takes nothing since")
+	})
+	dimsetest.Start(t, pacs, "storescp", "+B", "+xa", "-pm", "-od", t.TempDir(), pacs)
+	eventually(t, "readiness tells that it is back", func() bool {
+		_, r := d.report(t, "/readyz")
+		return r.Parts[part] == "ok" && d.forwarded(t, len(files))
+	})
+}
