@@ -77,7 +77,10 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 		r = &RejectLocalLimitExceeded
 	}
 	if r == nil && s.Admit != nil {
-		r = s.Admit(ctx, requestInfo(a, rq))
+		if err := a.guard(func() { r = s.Admit(ctx, requestInfo(a, rq)) }); err != nil {
+			s.slot(a, false)
+			return err
+		}
 	}
 	if r != nil {
 		s.slot(a, false)
@@ -262,8 +265,9 @@ func (s *Server) checkClass(pc *PresentationContext, class dicom.UID) Status {
 // errHandlerPanic is why an association ends whose Handler panicked.
 var errHandlerPanic = errors.New("dimse: the handler panicked")
 
-// guard calls f, a call of the Handler. A panic costs the association. Its
-// value stays out of the log, as it may hold what an object holds.
+// guard calls f, a call of the Handler or of Admit. A panic costs the
+// association. Its value stays out of the log, as it may hold what an object
+// holds.
 func (a *Association) guard(f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -14,8 +14,8 @@ import (
 // called from one goroutine per association, one message at a time, and from
 // many associations at once.
 //
-// ctx ends with the association. A panic aborts the association and nothing
-// else.
+// ctx ends when the Server closes; that the peer is gone shows in data alone. A
+// panic aborts the association and nothing else.
 type Handler interface {
 	// Echo answers a C-ECHO-RQ (PS3.4 Annex A).
 	Echo(ctx context.Context, a *Association) Status
@@ -76,6 +76,7 @@ const (
 	StatusMissingAttribute      = command.StatusMissingAttribute
 	StatusSOPClassNotSupported  = command.StatusSOPClassNotSupported
 	StatusNotAuthorized         = command.StatusNotAuthorized
+	StatusDuplicateSOPInstance  = command.StatusDuplicateSOPInstance
 	StatusDuplicateInvocation   = command.StatusDuplicateInvocation
 	StatusUnrecognizedOperation = command.StatusUnrecognizedOperation
 	StatusOutOfResources        = command.StatusOutOfResources

@@ -219,6 +219,79 @@ func TestPromise6_SilentSocketsTakeNoSlot(t *testing.T) {
 	}
 }
 
+// Connections that stay open after a rejection or a release hold no slot; they
+// are bounded all the same, and who has stayed longest goes first.
+func TestPromise6_LingeringConnectionsAreBounded(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  func(t *testing.T, p *dimsetest.Peer)
+	}{
+		{"rejected", func(t *testing.T, p *dimsetest.Peer) {
+			rq := associateRQ()
+			rq.ApplicationContext = "1.2"
+			p.SendPDU(rq)
+			p.ExpectPDU(pdu.TypeAssociateRJ)
+		}},
+		{"released", func(t *testing.T, p *dimsetest.Peer) {
+			associated(t, p).SendPDU(&pdu.ReleaseRQ{})
+			p.ExpectPDU(pdu.TypeReleaseRP)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			configure := func(s *dimse.Server) { s.MaxAssociations = 4 }
+			bubble(t, nil, configure, func(t *testing.T, _ *dimse.Server, connect func() *dimsetest.Peer) {
+				begun := time.Now()
+				peers := make([]*dimsetest.Peer, 100)
+				for i := range peers {
+					peers[i] = connect()
+					test.end(t, peers[i])
+					synctest.Wait()
+				}
+				peers[0].ExpectClosed()
+				if d := time.Since(begun); d != 0 {
+					t.Errorf("the first of %d was closed after %v, want at once", len(peers), d)
+				}
+				peers[len(peers)-1].ExpectClosed()
+				if d := time.Since(begun); d != 30*time.Second {
+					t.Errorf("the last was closed after %v, want ARTIM", d)
+				}
+			})
+		})
+	}
+}
+
+// A panic in Admit costs the connection, and no slot.
+func TestPromise6_AdmitPanics(t *testing.T) {
+	panics := true
+	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
+		s.MaxAssociations = 1
+		s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection {
+			if panics {
+				panics = false
+				panic("PATIENT^NAME")
+			}
+			return nil
+		}
+	})
+	var aborted *dimse.AbortedError
+	if _, err := dialer().Dial(t.Context(), s.Addr); !errors.As(err, &aborted) {
+		t.Errorf("Dial: %v, want the peer's abort", err)
+	}
+	// The slot comes free when the server has seen the abort through.
+	var rejected *dimse.RejectedError
+	a, err := dialer().Dial(t.Context(), s.Addr)
+	for begun := time.Now(); errors.As(err, &rejected) && time.Since(begun) < dimsetest.Timeout; {
+		a, err = dialer().Dial(t.Context(), s.Addr)
+	}
+	if err != nil {
+		t.Fatalf("after the panic: %v", err)
+	}
+	if _, err := a.Echo(t.Context()); err != nil {
+		t.Errorf("Echo: %v", err)
+	}
+	a.Abort()
+}
+
 func TestLimits(t *testing.T) {
 	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) { s.MaxAssociations, s.MaxAssociationsPerHost = 3, 2 })
 	first, second := dial(t, s), dial(t, s)

@@ -16,8 +16,8 @@ const (
 	// drainIdle is how long an association may fall silent during Shutdown.
 	drainIdle = time.Second
 
-	// pendingSlack is how many connections may await their A-ASSOCIATE-RQ beside
-	// MaxAssociations; beyond it the one that has waited longest is closed.
+	// pendingSlack is how many connections without a slot there may be beyond the
+	// number of MaxAssociations; then the one that has waited longest is closed.
 	pendingSlack = 32
 )
 
@@ -79,7 +79,7 @@ type Server struct {
 	draining  bool
 	listeners map[net.Listener]struct{}
 	conns     map[*Association]connState
-	pending   []*Association // in Sta2, oldest first
+	pending   []*Association // without a slot, in Sta2 or Sta13: who has waited longest comes first
 	running   sync.WaitGroup
 }
 
@@ -176,11 +176,7 @@ func (s *Server) start(ctx context.Context, conn net.Conn) {
 		return
 	}
 	s.conns[a] = connState{host: hostOf(conn.RemoteAddr()), cancel: cancel}
-	s.pending = append(s.pending, a)
-	if len(s.pending) > s.maxAssociations()+pendingSlack {
-		s.pending[0].conn.interrupt(errEvicted)
-		s.pending = s.pending[1:]
-	}
+	s.addPending(a)
 	s.running.Go(func() {
 		defer s.finish(a)
 		s.serve(ctx, a)
@@ -188,7 +184,7 @@ func (s *Server) start(ctx context.Context, conn net.Conn) {
 }
 
 // errEvicted is why a connection ends that was silent while others came.
-var errEvicted = errors.New("dimse: too many connections that request no association")
+var errEvicted = errors.New("dimse: too many connections without an association")
 
 // finish forgets a connection.
 func (s *Server) finish(a *Association) {
@@ -200,7 +196,17 @@ func (s *Server) finish(a *Association) {
 	delete(s.conns, a)
 }
 
-// forgetPending takes a out of the connections that await their request.
+// addPending counts a among the connections that await their request, or after
+// the end of their association the peer's close; too many would cost memory.
+func (s *Server) addPending(a *Association) {
+	s.pending = append(s.pending, a)
+	if len(s.pending) > s.maxAssociations()+pendingSlack {
+		s.pending[0].conn.interrupt(errEvicted)
+		s.pending = s.pending[1:]
+	}
+}
+
+// forgetPending is the inverse of addPending.
 func (s *Server) forgetPending(a *Association) {
 	for i, p := range s.pending {
 		if p == a {
@@ -230,6 +236,8 @@ func (s *Server) slot(a *Association, take bool) bool {
 		if all >= s.maxAssociations() || s.MaxAssociationsPerHost > 0 && ofHost >= s.MaxAssociationsPerHost {
 			return false
 		}
+	} else {
+		s.addPending(a)
 	}
 	c.holds = take
 	s.conns[a] = c

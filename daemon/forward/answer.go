@@ -19,7 +19,7 @@ func judge(s dimse.Status, contested bool) verdict {
 	case dimse.StatusSuccess,
 		dimse.StatusCoercion, dimse.StatusElementsDiscarded, dimse.StatusDataSetMismatchWarn:
 		return done
-	case statusDuplicateSOPInstance:
+	case dimse.StatusDuplicateSOPInstance:
 		if contested {
 			return park
 		}
@@ -32,6 +32,3 @@ func judge(s dimse.Status, contested bool) verdict {
 	}
 	return park
 }
-
-// statusDuplicateSOPInstance is 0111H (PS3.7 section C.5.4).
-const statusDuplicateSOPInstance dimse.Status = 0x0111

@@ -16,11 +16,13 @@
 //     connection, a rejected association, an abort, a time-out. The leg waits
 //     longer each time, up to a limit, and is never given up. So does the
 //     destination: after a failure nothing else is tried on it for a while that
-//     grows with each failure in a row, so that a dead PACS is asked rarely, and
-//     one instance that a PACS chokes on does not block the others.
-//   - Parked: every other status, and a destination that accepts no context for
-//     the stored transfer syntax. Trying again would bring the same answer: the
-//     log has one alarm for each such reason, and the leg waits for a person.
+//     grows with each failure in a row, so that a dead PACS is asked rarely. A
+//     leg that keeps failing goes behind all others: the instances that a PACS
+//     chokes on do not block the rest.
+//   - Parked: every other status, a destination that accepts no context for the
+//     stored transfer syntax, and a data set that cannot be sent at all. Trying
+//     again would bring the same answer: the log has one alarm for each such
+//     reason, and the leg waits for a person.
 //
 // After anything but an answer the association is aborted and the next one
 // dialled anew.

@@ -12,6 +12,7 @@ import (
 
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse"
+	"ichwatch/dimse/pdu"
 )
 
 // Forwarder walks the legs to one destination. Zero durations mean the defaults
@@ -155,7 +156,9 @@ func (r *run) walk(ctx context.Context, leg spool.Leg) bool {
 	case errors.Is(err, dimse.ErrNoPresentationContext):
 		return r.park(ctx, leg, 0, "the destination does not accept "+leg.Instance.SOPClassUID.Name()+" in "+leg.Instance.TransferSyntaxUID.Name())
 	case errors.Is(err, spool.ErrMissing):
-		return r.park(ctx, leg, 0, "its file is gone from the spool")
+		return r.park(ctx, leg, 0, "its file is gone from the spool, or cut short")
+	case errors.Is(err, pdu.ErrOddLength):
+		return r.park(ctx, leg, 0, "its data set has an odd length, which no message can carry")
 	case err != nil && r.sending.Err() != nil:
 		return false // cut off by our own end; it is as it was
 	case err != nil:

@@ -62,7 +62,7 @@ func (s *Study) WriteSlice(w io.Writer, i int) error {
 func (s *Study) WriteDataSet(w io.Writer, i int) error {
 	ts, _ := dicom.LookupTransferSyntax(s.options.TransferSyntax)
 	hu := s.HU(i, nil)
-	elements, err := s.elements(i, hu)
+	elements, err := s.elements(i)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func dsList(v ...float64) []string {
 }
 
 // elements are those of the data set before PixelData, in ascending order.
-func (s *Study) elements(i int, hu []int16) ([]*sdicom.Element, error) {
+func (s *Study) elements(i int) ([]*sdicom.Element, error) {
 	a := &s.scan
 	o := &s.options
 	slot := a.order(i)
@@ -182,10 +182,6 @@ func (s *Study) elements(i int, hu []int16) ([]*sdicom.Element, error) {
 	bits, sign := 12, 0
 	if a.signed {
 		bits, sign = 16, 1
-	}
-	low, high := hu[0], hu[0]
-	for _, v := range hu {
-		low, high = min(low, v), max(high, v)
 	}
 	type field struct {
 		tag   tag.Tag

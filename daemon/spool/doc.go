@@ -32,8 +32,11 @@
 // # Rules of failure
 //
 //   - Success is told to a sender only after Commit returned nil. Whatever else
-//     Commit returns, the sender must be told to try again; a copy that did
-//     reach the disk is adopted later and meets the second one as a duplicate.
+//     Commit returns, the sender must be told to try again; the copy that did
+//     reach the disk is removed, or, where that fails too, adopted at the next
+//     start or recognised as a second copy.
+//   - Held already means that the file is there: a duplicate of an instance
+//     whose file is gone or cut short takes that file's place.
 //   - The same SOP Instance UID with the same data set is stored once; a second
 //     sending of it succeeds, and gives parked legs another chance. With
 //     another data set both are kept and forwarded, and an event is recorded.

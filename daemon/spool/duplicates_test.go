@@ -24,6 +24,14 @@ func instanceFiles(t *testing.T, s *Spool) int {
 	return len(files)
 }
 
+// allFiles counts the partial files too.
+func allFiles(t *testing.T, s *Spool) int {
+	t.Helper()
+	partial, err := filepath.Glob(filepath.Join(s.dir, incomingDir, "*"))
+	must(t, err)
+	return instanceFiles(t, s) + len(partial)
+}
+
 func TestDuplicateWithTheSameBytes(t *testing.T) {
 	s := open(t, Options{})
 	c := newSlice("1.2", 1)
@@ -186,6 +194,9 @@ func TestPromise1_NoSuccessOnAFailingDisk(t *testing.T) {
 			if pending, err := s.PendingSlices(t.Context(), 100); err != nil || len(pending) != sent {
 				t.Errorf("%s fails with %v: %d instances are indexed, want %d, %v", operation, errno, len(pending), sent, err)
 			}
+			if n := allFiles(t, s); n != sent {
+				t.Errorf("%s fails with %v: %d files lie in the spool, want %d", operation, errno, n, sent)
+			}
 			layer.fail = ""
 			if i, d := send(t, s, c); d != DuplicateNo || !bytes.Equal(read(t, s, i.ID), c.dataSet()) {
 				t.Errorf("%s failed with %v: sent again: %v", operation, errno, d)
@@ -196,5 +207,70 @@ func TestPromise1_NoSuccessOnAFailingDisk(t *testing.T) {
 	s = reopen(t, s, Options{})
 	if r := s.Recovery(); r.Instances != sent || r.Missing != 0 {
 		t.Errorf("recovery %+v", r)
+	}
+}
+
+// TestFailingLedgerLeavesNoFiles: a sender that tries again and again while the
+// ledger cannot be written must not fill the disk.
+func TestFailingLedgerLeavesNoFiles(t *testing.T) {
+	s := open(t, Options{})
+	writable := func(yes string) {
+		t.Helper()
+		_, err := s.ledger.writers[rebuildable].conn.ExecContext(t.Context(), "PRAGMA query_only = "+yes)
+		must(t, err)
+	}
+	c := newSlice("1.2", 1)
+	writable("1")
+	for range 3 {
+		if _, _, err := trySend(s, c); err == nil {
+			t.Fatal("success without an index row")
+		}
+	}
+	if n := allFiles(t, s); n != 0 {
+		t.Errorf("%d files were left behind", n)
+	}
+	writable("0")
+	if i, d := send(t, s, c); d != DuplicateNo || !bytes.Equal(read(t, s, i.ID), c.dataSet()) {
+		t.Errorf("sent again: %v", d)
+	}
+}
+
+// TestPromise1_DuplicateOfALostFile: the row alone is no ground for telling the
+// sender that its instance is held.
+func TestPromise1_DuplicateOfALostFile(t *testing.T) {
+	for _, loss := range []struct {
+		name string
+		do   func(path string) error
+	}{
+		{"gone", os.Remove},
+		{"cut short", func(path string) error { return os.Truncate(path, 1000) }},
+	} {
+		t.Run(loss.name, func(t *testing.T) {
+			s := open(t, Options{})
+			c := newSlice("1.2", 1)
+			i, _ := send(t, s, c)
+			must(t, s.RecordFinding(t.Context(), Finding{InstanceID: i.ID, State: FindingFailed, Reason: "the file is gone"}))
+			files, err := filepath.Glob(filepath.Join(s.dir, instancesDir, "*", i.name+instanceSuffix))
+			if err != nil || len(files) != 1 {
+				t.Fatal(files, err)
+			}
+			must(t, loss.do(files[0]))
+			if _, err := s.OpenDataSet(t.Context(), i.ID); !errors.Is(err, ErrMissing) {
+				t.Errorf("OpenDataSet: %v, want ErrMissing", err)
+			}
+
+			again, d := send(t, s, c)
+			if d != DuplicateNo || again.ID != i.ID || !bytes.Equal(read(t, s, again.ID), c.dataSet()) {
+				t.Errorf("sent again: %v, %+v", d, again)
+			}
+			legOf(t, s, again) // it is to be forwarded
+			if pending, err := s.PendingSlices(t.Context(), 10); err != nil || len(pending) != 1 {
+				t.Errorf("%d slices wait for triage, %v; want the one whose file is back", len(pending), err)
+			}
+			s = reopen(t, s, Options{})
+			if r := s.Recovery(); r.Instances != 1 || r.Adopted+r.Missing != 0 {
+				t.Errorf("recovery %+v", r)
+			}
+		})
 	}
 }

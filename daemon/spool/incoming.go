@@ -19,7 +19,8 @@ type Incoming struct {
 	spool  *Spool
 	meta   dicom.FileMeta
 	name   ulid.ULID
-	file   file // nil once committed or discarded
+	file   file // nil once closed
+	ended  bool // committed or discarded
 	hash   hash.Hash
 	offset int64 // of the data set
 	size   int64 // of the data set, so far
@@ -67,13 +68,22 @@ func (in *Incoming) Size() int64 { return in.size }
 // Discard gives the instance up and removes its file: nothing of it was
 // acknowledged. It does nothing after Commit, so that it can be deferred.
 func (in *Incoming) Discard() {
-	if in.file == nil {
+	if in.ended {
 		return
 	}
-	err := errors.Join(in.file.Close(), in.spool.files.Remove(incomingPath(in.name)))
-	in.file = nil
+	in.ended = true
+	var err error
+	if in.file != nil {
+		err = in.file.Close()
+	}
+	// A Commit that failed may have renamed it, even where the rename failed.
+	for _, path := range []string{incomingPath(in.name), instancePath(in.name)} {
+		if rerr := in.spool.files.Remove(path); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
 	if err != nil {
-		in.spool.log.Warn("a partial file stays until the next start, which moves it to quarantine", "err", err)
+		in.spool.log.Warn("a file that was not acknowledged may stay until the next start, which adopts it or moves it to quarantine", "err", err)
 	}
 }
 
@@ -83,7 +93,8 @@ func (in *Incoming) Discard() {
 // series; it may lack them, and may be nil.
 //
 // Once begun it is not cancelled: ctx is looked at before the first step only.
-// On an error the incoming file is gone or will be adopted; Discard is harmless.
+// After an error the file is removed, or else the next start will adopt it;
+// Discard is harmless.
 func (in *Incoming) Commit(ctx context.Context, h *dicom.Header) (Instance, Duplicate, error) {
 	i, d, err := in.commit(ctx, h)
 	if err != nil {
@@ -96,7 +107,7 @@ func (in *Incoming) Commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 func (in *Incoming) commit(ctx context.Context, h *dicom.Header) (Instance, Duplicate, error) {
 	s := in.spool
 	switch {
-	case in.file == nil:
+	case in.ended:
 		return Instance{}, 0, fs.ErrClosed
 	case in.err != nil:
 		return Instance{}, 0, in.err
@@ -124,14 +135,21 @@ func (in *Incoming) commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 		return i, 0, err
 	}
 	if same, ok := copies.stored(i.SHA256); ok {
-		in.Discard()
-		return same, DuplicateSame, s.sentAgain(ctx, same)
+		held, err := s.hasFile(same)
+		if err != nil {
+			return i, 0, err
+		}
+		if held {
+			in.Discard()
+			return same, DuplicateSame, s.sentAgain(ctx, same)
+		}
 	}
 
-	if err := in.file.Close(); err != nil {
+	err = in.file.Close()
+	in.file = nil
+	if err != nil {
 		return i, 0, err
 	}
-	in.file = nil // from here on Discard has nothing to take back
 	if err := s.files.Rename(incomingPath(in.name), instancePath(in.name)); err != nil {
 		return i, 0, err
 	}
@@ -151,12 +169,36 @@ func (in *Incoming) commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 	if err != nil {
 		return i, 0, err
 	}
+	in.ended = true
 	s.announce(1)
 	if duplicate == DuplicateDifferent {
 		s.log.Warn("an instance came again under its SOP Instance UID with other bytes; both are kept and forwarded",
 			"study", i.Study, "instance", i.ID)
 	}
 	return i, duplicate, nil
+}
+
+// hasFile looks whether the file of a stored instance is there in its whole
+// length: its sender is about to be told so. What else lies under its name goes to
+// quarantine, lest a later start adopt it.
+func (s *Spool) hasFile(i Instance) (bool, error) {
+	f, err := s.openFile(i)
+	switch {
+	case err == nil:
+		return true, f.Close()
+	case !errors.Is(err, ErrMissing):
+		return false, err
+	}
+	s.log.Error("the file of an acknowledged instance was gone or cut short; it has been sent again; check the disk",
+		"study", i.Study, "instance", i.ID)
+	name, err := ulid.ParseStrict(i.name)
+	if err != nil {
+		return false, err
+	}
+	if err := s.quarantine(instancePath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return false, nil
 }
 
 // describe fills in what the command and the header say of an instance.

@@ -162,7 +162,7 @@ func (s *Spool) index(tx *transaction, i *Instance, duplicate Duplicate) error {
 
 // restore gives the row i.ID its file back. Whoever sends an instance that was
 // confirmed and removed long ago wants it to arrive: its legs begin anew. Its
-// finding stands, for the bytes are the same.
+// finding stands, for the bytes are the same, unless none could be made.
 func (s *Spool) restore(tx *transaction, i *Instance, study joinedStudy) error {
 	_, err := tx.exec(`UPDATE instances SET state = 'stored', removed_at = NULL, name = ?, data_offset = ?, received_at = ? WHERE id = ?`,
 		i.name, i.offset, instant(i.ReceivedAt), i.ID)
@@ -173,6 +173,11 @@ func (s *Spool) restore(tx *transaction, i *Instance, study joinedStudy) error {
 		return err
 	}
 	if err := s.addLegs(tx, i.ID, study.urgent); err != nil {
+		return err
+	}
+	_, err = tx.exec(`UPDATE findings SET state = 'pending', reason = '', urgent = ? WHERE instance_id = ? AND state = 'failed'`,
+		study.urgent, i.ID)
+	if err != nil {
 		return err
 	}
 	return tx.record(Event{At: i.ReceivedAt, Kind: EventResent, Study: i.Study, InstanceID: i.ID})
@@ -190,24 +195,41 @@ type DataSet struct {
 func (d *DataSet) Close() error { return d.file.Close() }
 
 // OpenDataSet opens the data set of an instance. The error matches
-// ErrUnknownInstance, or ErrMissing when the file is not there.
+// ErrUnknownInstance, or ErrMissing when the file is not there in its length.
 func (s *Spool) OpenDataSet(ctx context.Context, id int64) (*DataSet, error) {
 	i, err := s.instance(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("open instance %d: %w", id, err)
 	}
-	name, err := ulid.ParseStrict(i.name)
-	if err != nil {
-		return nil, fmt.Errorf("open instance %d: its name in the ledger is damaged: %w", id, err)
-	}
-	f, err := s.files.Open(instancePath(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrMissing
-	}
+	f, err := s.openFile(i)
 	if err != nil {
 		return nil, fmt.Errorf("open instance %d: %w", id, err)
 	}
 	return &DataSet{io.NewSectionReader(f, i.offset, i.Size), i, f}, nil
+}
+
+// openFile opens the file of an instance. One that is cut short must not pass
+// for a shorter data set: it is as good as gone.
+func (s *Spool) openFile(i Instance) (file, error) {
+	name, err := ulid.ParseStrict(i.name)
+	if err != nil {
+		return nil, fmt.Errorf("its name in the ledger is damaged: %w", err)
+	}
+	f, err := s.files.Open(instancePath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMissing
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != i.offset+i.Size {
+		err = fmt.Errorf("%w: there are %d bytes of %d", ErrMissing, info.Size(), i.offset+i.Size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (s *Spool) instance(ctx context.Context, id int64) (Instance, error) {
@@ -220,15 +242,4 @@ func (s *Spool) instance(ctx context.Context, id int64) (Instance, error) {
 		return Instance{}, ErrUnknownInstance
 	}
 	return found[0], nil
-}
-
-// StudyInstances returns the stored instances of a study in order of receipt.
-func (s *Spool) StudyInstances(ctx context.Context, study dicom.UID) ([]Instance, error) {
-	all, err := collect(scanInstance)(s.ledger.queries.query(ctx,
-		`SELECT `+instanceColumns+` FROM instances i JOIN studies s ON s.id = i.study_id
-			WHERE s.study_instance_uid = ? AND i.state = 'stored' ORDER BY i.id`, study))
-	if err != nil {
-		return nil, fmt.Errorf("list the instances of study %s: %w", s.Pseudonym(study), err)
-	}
-	return all, nil
 }

@@ -41,14 +41,16 @@ func (s *Spool) addLegs(tx *transaction, instance int64, urgent bool) error {
 }
 
 // DueLegs returns at most limit legs to a destination that are to be walked at
-// now: those of urgent studies first, then the oldest.
+// now: those of urgent studies first, then the oldest. A leg that failed three
+// times lets all others pass: a few instances that a destination chokes on must
+// not come first for ever.
 func (s *Spool) DueLegs(ctx context.Context, destination string, now time.Time, limit int) ([]Leg, error) {
 	legs, err := collect(scanLeg)(s.ledger.queries.query(ctx,
 		`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason,
 				EXISTS (SELECT 1 FROM instances o WHERE o.sop_instance_uid = i.sop_instance_uid AND o.id <> i.id)
 			FROM legs l JOIN instances i ON i.id = l.instance_id JOIN studies s ON s.id = i.study_id
 			WHERE l.destination = ? AND l.state = 'pending' AND l.next_attempt <= ? AND i.state = 'stored'
-			ORDER BY l.urgent DESC, l.instance_id LIMIT ?`, destination, now.UnixNano(), limit))
+			ORDER BY l.attempts >= 3, l.urgent DESC, l.instance_id LIMIT ?`, destination, now.UnixNano(), limit))
 	if err != nil {
 		return nil, fmt.Errorf("look for legs to %s: %w", destination, err)
 	}

@@ -104,6 +104,27 @@ func TestUrgentStudiesGoFirst(t *testing.T) {
 	}
 }
 
+// TestLegsThatKeepFailingLetOthersPass: else the oldest of them, each due again
+// by the time that the last has failed, would keep all others from their turn.
+func TestLegsThatKeepFailingLetOthersPass(t *testing.T) {
+	s := open(t, Options{})
+	choking, _ := send(t, s, newSlice("1.1", 1))
+	other, _ := send(t, s, newSlice("1.2", 1))
+	decide(t, s, early("1.1", "1.1.1.1")) // urgent, which helps it no longer
+	for attempt := range 4 {
+		legs, err := s.DueLegs(t.Context(), "pacs", time.Now(), 10)
+		must(t, err)
+		want := []int64{choking.ID, other.ID}
+		if attempt == 3 {
+			slices.Reverse(want)
+		}
+		if got := []int64{legs[0].Instance.ID, legs[1].Instance.ID}; !slices.Equal(got, want) {
+			t.Errorf("after %d failures due in the order %v, want %v", attempt, got, want)
+		}
+		must(t, s.LegFailed(t.Context(), legOf(t, s, choking), 0x0110, "processing failure", time.Now()))
+	}
+}
+
 // modelLeg is what the model knows of one leg.
 type modelLeg struct {
 	instance int64
@@ -240,11 +261,14 @@ func (m *legMachine) Check(rt *rapid.T) {
 			want = append(want, id)
 		}
 	}
-	rank := func(id int64) int {
-		if m.urgent[m.legs[id].study] {
-			return 0
+	rank := func(id int64) (n int) {
+		if m.legs[id].attempts >= 3 {
+			n += 2
 		}
-		return 1
+		if !m.urgent[m.legs[id].study] {
+			n++
+		}
+		return n
 	}
 	slices.SortFunc(want, func(a, b int64) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(m.legs[a].instance, m.legs[b].instance))

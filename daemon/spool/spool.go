@@ -36,8 +36,8 @@ var (
 	ErrUnknownStudy    = errors.New("no such study in the ledger")
 	ErrUnknownInstance = errors.New("no such instance in the ledger")
 	ErrUnknownLeg      = errors.New("no such leg in the ledger")
-	// ErrMissing: the ledger knows the instance and its file is not there,
-	// because it was lost or because it was removed after its time.
+	// ErrMissing: the ledger knows the instance and its file is not there in its
+	// whole length, because it was lost or because it was removed after its time.
 	ErrMissing = errors.New("the file of the instance is not in the spool")
 	// ErrLegSettled: a failure was reported for a leg that is not pending.
 	ErrLegSettled = errors.New("the leg is not pending")

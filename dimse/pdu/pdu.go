@@ -302,7 +302,7 @@ func (p Abort) String() string {
 }
 
 // PDataTF is the header of a P-DATA-TF (PS3.8 section 9.3.5). Its PDVs are
-// read with [Reader.NextPDV] and written with a [DataWriter].
+// read with [Reader.NextPDV] and written with a [Writer].
 type PDataTF struct {
 	Length uint32 // of the PDV items together
 }

@@ -55,7 +55,7 @@ CREATE TABLE legs (
     UNIQUE (instance_id, destination)
 ) STRICT;
 
-CREATE INDEX legs_due ON legs (destination, urgent DESC, instance_id) WHERE state = 'pending';
+CREATE INDEX legs_due ON legs (destination, attempts >= 3, urgent DESC, instance_id) WHERE state = 'pending';
 
 CREATE TABLE findings (
     instance_id   INTEGER PRIMARY KEY REFERENCES instances (id),
