@@ -24,6 +24,9 @@
 //     again would bring the same answer: the log has one alarm for each such
 //     reason, and the leg waits for a person.
 //
+// A data set is hashed on its way out. Where the disk gives back other bytes than
+// arrived, the association is aborted before the last of them and the leg parked.
+//
 // After anything but an answer the association is aborted and the next one
 // dialled anew.
 package forward

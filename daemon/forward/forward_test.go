@@ -58,13 +58,19 @@ func newObject(n int) object {
 }
 
 func newSpool(t *testing.T) *spool.Spool {
+	s, _ := newSpoolIn(t)
+	return s
+}
+
+func newSpoolIn(t *testing.T) (s *spool.Spool, dir string) {
 	t.Helper()
-	s, err := spool.Open(t.Context(), spool.Options{Dir: filepath.Join(t.TempDir(), "spool"), Destinations: []string{"pacs"}, Device: "ct1"})
+	dir = filepath.Join(t.TempDir(), "spool")
+	s, err := spool.Open(t.Context(), spool.Options{Dir: dir, Destinations: []string{"pacs"}, Device: "ct1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return s
+	return s, dir
 }
 
 func store(t *testing.T, s *spool.Spool, o object) spool.Instance {
@@ -437,6 +443,33 @@ func TestWhatCannotBeSentIsParked(t *testing.T) {
 	store(t, s, newObject(1))
 	start(t, forwarder(s, scu(server.Addr)))
 	await(t, s, func(c spool.LegCount) bool { return c.Done == 1 && c.Parked == 1 })
+}
+
+// A bit that flipped on the disk does not become the PACS's truth.
+func TestPromise2_DamagedFileIsNotForwarded(t *testing.T) {
+	p := newPACS()
+	server := dimsetest.NewServer(t, p)
+	s, dir := newSpoolIn(t)
+	damaged := newObject(0)
+	store(t, s, damaged)
+	files, err := filepath.Glob(filepath.Join(dir, "instances", "*", "*.dcm"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-100] ^= 1
+	if err := os.WriteFile(files[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store(t, s, newObject(1))
+	start(t, forwarder(s, scu(server.Addr)))
+	await(t, s, func(c spool.LegCount) bool { return c.Done == 1 && c.Parked == 1 })
+	if got := p.arrivals(damaged.sop); len(got) != 0 {
+		t.Errorf("the PACS took it: %v", got)
+	}
 }
 
 func TestPermanentAnswersAreParkedWithOneAlarm(t *testing.T) {

@@ -157,6 +157,8 @@ func (r *run) walk(ctx context.Context, leg spool.Leg) bool {
 		return r.park(ctx, leg, 0, "the destination does not accept "+leg.Instance.SOPClassUID.Name()+" in "+leg.Instance.TransferSyntaxUID.Name())
 	case errors.Is(err, spool.ErrMissing):
 		return r.park(ctx, leg, 0, "its file is gone from the spool, or cut short")
+	case errors.Is(err, spool.ErrDamaged):
+		return r.park(ctx, leg, 0, "its file is damaged: the disk gave back other bytes than arrived")
 	case errors.Is(err, pdu.ErrOddLength):
 		return r.park(ctx, leg, 0, "its data set has an odd length, which no message can carry")
 	case err != nil && r.sending.Err() != nil:
@@ -180,7 +182,7 @@ func (r *run) send(leg spool.Leg) (dimse.Result, error) {
 		return dimse.Result{}, err
 	}
 	defer data.Close()
-	return r.Sender.Send(r.sending, leg.Instance, data)
+	return r.Sender.Send(r.sending, leg.Instance, data.Verified())
 }
 
 // confirm records that the destination has the instance. Should that fail, the

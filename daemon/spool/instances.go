@@ -2,9 +2,11 @@ package spool
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"time"
@@ -189,6 +191,27 @@ type DataSet struct {
 	*io.SectionReader
 	Instance Instance
 	file     file
+}
+
+// Verified returns a reader of the whole data set that ends with ErrDamaged in
+// place of io.EOF where the bytes are no longer those that arrived.
+func (d *DataSet) Verified() io.Reader {
+	return &verified{from: io.NewSectionReader(d.SectionReader, 0, d.Size()), hash: sha256.New(), want: d.Instance.SHA256}
+}
+
+type verified struct {
+	from io.Reader
+	hash hash.Hash
+	want [sha256.Size]byte
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.from.Read(p)
+	v.hash.Write(p[:n])
+	if errors.Is(err, io.EOF) && [sha256.Size]byte(v.hash.Sum(nil)) != v.want {
+		return n, ErrDamaged
+	}
+	return n, err
 }
 
 // Close closes the file.

@@ -39,6 +39,8 @@ var (
 	// ErrMissing: the ledger knows the instance and its file is not there in its
 	// whole length, because it was lost or because it was removed after its time.
 	ErrMissing = errors.New("the file of the instance is not in the spool")
+	// ErrDamaged: the disk gave back other bytes than arrived.
+	ErrDamaged = errors.New("the file of the instance is damaged")
 	// ErrLegSettled: a failure was reported for a leg that is not pending.
 	ErrLegSettled = errors.New("the leg is not pending")
 )
