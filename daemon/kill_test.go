@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,24 +17,6 @@ import (
 	"ichwatch/dimse/dimsetest"
 )
 
-// output is a process's output that is read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // startDaemon runs `ichwatch serve` as a process of its own and waits until it answers a C-ECHO.
 func startDaemon(t *testing.T, config, port string) *exec.Cmd {
 	t.Helper()
@@ -44,7 +24,7 @@ func startDaemon(t *testing.T, config, port string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(output)
+	log := new(dimsetest.Output)
 	cmd := exec.Command(program, "serve", "--config", config)
 	cmd.Args[0] = "ichwatch" // which TestMain takes for the program itself
 	cmd.Stderr = log
@@ -143,7 +123,7 @@ log: {level: debug}
 	daemon := startDaemon(t, config, port)
 
 	scanner := exec.Command(dimsetest.Program(t, "storescu"), "-v", "+sd", "-aec", "ICHWATCH", "127.0.0.1", port, filepath.Join(dir, "normal-0001"))
-	said := new(output)
+	said := new(dimsetest.Output)
 	scanner.Stdout, scanner.Stderr = said, said
 	if err := scanner.Start(); err != nil {
 		t.Fatal(err)

@@ -241,24 +241,6 @@ func equal[T any](t testing.TB, what string, got, want T) {
 	}
 }
 
-// lockedLog is a log that several goroutines write.
-type lockedLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // goleakFind looks for goroutines of this package that outlive their work; the
 // server's accept loop, for one, ends with the test.
 func goleakFind() error {

@@ -319,7 +319,7 @@ func TestLimits(t *testing.T) {
 
 // A panic costs its association; what it said stays out of the log.
 func TestPromise6_HandlerPanics(t *testing.T) {
-	var log lockedLog
+	var log dimsetest.Output
 	r := newRecorder()
 	r.store = func(dimse.CStoreRQ, io.Reader) dimse.Result { panic("PATIENT^NAME") }
 	s := dimsetest.NewServer(t, r, func(s *dimse.Server) { s.Log = slog.New(slog.NewTextHandler(&log, nil)) })

@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -103,14 +102,14 @@ type daemon struct {
 	*app.App
 	port     string
 	spoolDir string
-	log      *lockedBuffer
+	log      *dimsetest.Output
 	stop     func()
 }
 
 // start runs the daemon in this process, with its debug log kept, until the test ends or stop is called.
 func start(t *testing.T, cfg *configs.Config) *daemon {
 	t.Helper()
-	d := &daemon{spoolDir: cfg.Spool.Dir, log: new(lockedBuffer)}
+	d := &daemon{spoolDir: cfg.Spool.Dir, log: new(dimsetest.Output)}
 	var err error
 	d.App, err = app.New(t.Context(), cfg, app.Options{
 		Log: slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test",
@@ -178,28 +177,10 @@ func (d *daemon) scan(t *testing.T, files ...string) {
 	dimsetest.Run(t, "storescu", append([]string{"-R", "-xe", "+C", "-aec", "ICHWATCH", "127.0.0.1", d.port}, files...)...)
 }
 
-// lockedBuffer is a bytes.Buffer that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // startProcess runs a peer until the test ends and keeps what it prints.
-func startProcess(t *testing.T, name string, args ...string) *lockedBuffer {
+func startProcess(t *testing.T, name string, args ...string) *dimsetest.Output {
 	t.Helper()
-	out := new(lockedBuffer)
+	out := new(dimsetest.Output)
 	cmd := exec.Command(dimsetest.Program(t, name), args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -216,7 +197,7 @@ func startProcess(t *testing.T, name string, args ...string) *lockedBuffer {
 }
 
 // startMosquitto runs a broker and, subscribed to everything, mosquitto_sub, whose lines it returns.
-func startMosquitto(t *testing.T, port string) *lockedBuffer {
+func startMosquitto(t *testing.T, port string) *dimsetest.Output {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "listener %s 127.0.0.1\nallow_anonymous true\npersistence false\n", port), 0o600); err != nil {
@@ -241,7 +222,7 @@ func startMosquitto(t *testing.T, port string) *lockedBuffer {
 }
 
 // messages are the payloads that mosquitto_sub printed of a topic.
-func messages(printed *lockedBuffer, topic string) [][]byte {
+func messages(printed *dimsetest.Output, topic string) [][]byte {
 	var found [][]byte
 	lines := bufio.NewScanner(strings.NewReader(printed.String()))
 	lines.Buffer(nil, 1<<20)

@@ -359,24 +359,6 @@ func TestPromise2_DuplicateAnswerConfirmsNoOtherDataSet(t *testing.T) {
 	await(t, s, func(c spool.LegCount) bool { return c.Done == 1 && c.Parked == 1 })
 }
 
-// lockedLog collects a log.
-type lockedLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
-
 func TestTransientAnswersAreTriedAgain(t *testing.T) {
 	p := newPACS()
 	p.answers = func(_ context.Context, a *dimse.Association, _ dicom.UID, n int) dimse.Status {
@@ -485,13 +467,13 @@ func TestPermanentAnswersAreParkedWithOneAlarm(t *testing.T) {
 	for n := range 3 {
 		store(t, s, newObject(n))
 	}
-	var logged lockedLog
+	var logged dimsetest.Output
 	f := forwarder(s, scu(server.Addr))
 	f.Log = slog.New(slog.NewTextHandler(&logged, nil))
 	start(t, f)
 	await(t, s, func(c spool.LegCount) bool { return c.Done == 1 && c.Parked == 2 })
-	if n := logged.count("level=ERROR"); n != 1 {
-		t.Errorf("%d alarms, want one:\n%s", n, &logged.b)
+	if n := strings.Count(logged.String(), "level=ERROR"); n != 1 {
+		t.Errorf("%d alarms, want one:\n%s", n, &logged)
 	}
 	if n, err := s.RetryLegs(t.Context(), "pacs"); err != nil || n != 2 {
 		t.Fatal(n, err)

@@ -84,35 +84,17 @@ var request = dimse.CStoreRQ{
 	TransferSyntax: syntax(dicom.ExplicitVRLittleEndian),
 }
 
-// log is what a test's receiver and spool have logged, at every level.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // site is a receiver with its spool and, once asked for, a server before it.
 type site struct {
 	*receive.Receiver
 	dir    string
-	log    *log
+	log    *dimsetest.Output
 	closed chan error // an association closed, as observed
 }
 
 func newSite(t *testing.T, hook func(step string)) *site {
 	t.Helper()
-	s := &site{dir: filepath.Join(t.TempDir(), "spool"), log: new(log), closed: make(chan error, 100)}
+	s := &site{dir: filepath.Join(t.TempDir(), "spool"), log: new(dimsetest.Output), closed: make(chan error, 100)}
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	sp, err := spool.Open(t.Context(), spool.Options{Dir: s.dir, Destinations: []string{"pacs"}, Log: logger, Hook: hook})
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"ichwatch/alerts"
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/dimsetest"
 	"ichwatch/infer"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/pixel"
@@ -162,26 +163,9 @@ type bench struct {
 	dir    string // of the spool
 	spool  *spool.Spool
 	triage *Triage
-	log    *logBuffer
+	log    *dimsetest.Output
 	stop   func()
 	seen   []alerts.Entry
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newRule() *study.Rule {
@@ -195,7 +179,7 @@ func newRule() *study.Rule {
 // newBench starts a triage; change may alter it before.
 func newBench(t *testing.T, change func(*Triage)) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), log: new(logBuffer)}
+	b := &bench{t: t, dir: t.TempDir(), log: new(dimsetest.Output)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b.open(log)
 	t.Cleanup(func() {

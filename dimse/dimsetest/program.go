@@ -1,13 +1,11 @@
 package dimsetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"testing"
 	"time"
 
@@ -55,7 +53,7 @@ func RunError(t testing.TB, name string, args ...string) (string, error) {
 // refuses the association: either will do.
 func Start(t testing.TB, port string, name string, args ...string) {
 	t.Helper()
-	var out lockedBuffer
+	var out Output
 	cmd := exec.Command(Program(t, name), args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -113,22 +111,4 @@ func FreePort(t testing.TB) string {
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	return port
-}
-
-// lockedBuffer is a bytes.Buffer for a process's output.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
