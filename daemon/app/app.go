@@ -49,6 +49,7 @@ type App struct {
 	forward []*forward.Forwarder
 	monitor *monitor.Monitor
 	self    dicom.AETitle // under which the daemon calls itself
+	version string
 	ready   chan struct{}
 	close   func() error
 }
@@ -56,7 +57,7 @@ type App struct {
 // New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
 // never called.
 func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error) {
-	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{})}
+	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{}), version: o.Version}
 	a.close = sync.OnceValue(a.shut)
 	defer func() {
 		if err != nil {
@@ -87,6 +88,15 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	a.model = loadModel(cfg)
 	if a.model.err != nil && !errors.Is(a.model.err, errNoModel) { // of none, the warnings tell
 		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", a.model.err)
+	}
+	if a.model.err == nil {
+		// As for parked legs below: what was in the way, a model that did not load as a rule, may be mended.
+		switch n, err := a.spool.RetryFindings(ctx); {
+		case err != nil:
+			return nil, err
+		case n > 0:
+			a.log.Info("slices whose analysis had failed are analysed again", "slices", n)
+		}
 	}
 	if a.dicomLn, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
 		return nil, fmt.Errorf("dicom.listen: %w", err)
@@ -141,7 +151,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	var l line
 	l.start(ctx, a.stages()...)
 	close(a.ready)
-	a.log.Info("listening", "dicom", a.dicomLn.Addr().String(), "ae_title", a.cfg.DICOM.AETitle, "spool", a.cfg.Spool.Dir, "boot", a.spool.Boot())
+	a.log.Info("listening", "version", a.version, "dicom", a.dicomLn.Addr().String(), "ae_title", a.cfg.DICOM.AETitle,
+		"spool", a.cfg.Spool.Dir, "boot", a.spool.Boot(), "destinations", destinationNames(a.cfg), "model", a.model.String())
 	if err := monitor.Ready("listening on " + a.dicomLn.Addr().String()); err != nil {
 		a.log.Warn("systemd was not told that the daemon is ready", "err", err)
 	}
@@ -155,7 +166,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := monitor.Stopping(); err != nil {
 		a.log.Warn("systemd was not told that the daemon stops", "err", err)
 	}
-	return l.stop()
+	err = l.stop()
+	a.log.Info("stopped")
+	return err
 }
 
 // stages lists the stations in the order in which their groups start. They stop the other way round: first the watchdog,
@@ -232,6 +245,9 @@ func (a *App) remove(ctx context.Context) error {
 		}
 	}
 }
+
+// ModelError says why no model is in service; nil when one is.
+func (a *App) ModelError() error { return a.model.err }
 
 // Ready is closed when every station has started.
 func (a *App) Ready() <-chan struct{} { return a.ready }
@@ -316,7 +332,7 @@ func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger)
 		gate.Closed = "no model is configured (triage.models)"
 	}
 	return &triage.Triage{
-		Spool: sp, Model: m.triage, NoModel: m.err, Gate: gate,
+		Spool: sp, Model: m.triage, Gate: gate,
 		Site: cfg.Site, Device: cfg.Device, Pseudonymous: cfg.Alerts.Identity == "pseudonym",
 		Workers: workers(cfg), Quiet: cfg.Triage.Quiet, Log: log,
 	}

@@ -35,11 +35,15 @@ func (a *App) checks() []monitor.Check {
 		}},
 	}
 	for _, f := range a.forward {
-		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(context.Context) error {
+		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(ctx context.Context) error {
 			if s := f.Status(); s.Failing {
 				return fmt.Errorf("takes nothing since %s, instances wait in the spool and are tried again: %s", s.Since.Format(time.RFC3339), s.Reason)
 			}
-			return nil
+			parked, err := a.spool.ParkedLegs(ctx)
+			if n := parked[f.Destination]; n > 0 {
+				return fmt.Errorf("refused %d instances for good, the log says why; they are kept, and tried again when the daemon starts anew", n)
+			}
+			return err
 		}})
 	}
 	return checks

@@ -227,6 +227,16 @@ func TestPromise3_ForwardingNeedsNeitherModelNorBroker(t *testing.T) {
 	if got := messages(printed, "ichwatch/v1/north/ct1/outcome")[0]; !bytes.Contains(got, []byte(`"FAILED"`)) {
 		t.Errorf("outcome %s", got)
 	}
+
+	// With a model in its place, the study is analysed after all at the next start.
+	d.stop()
+	cfg.Triage.Models = []string{phantomModel(t)}
+	cfg.ONNXRuntime.Library = onnxRuntime(t)
+	again := start(t, cfg)
+	eventually(t, "the study is judged by the model", func() bool {
+		o := again.ledger(t).Outcome
+		return o == alerts.Positive || o == alerts.Negative || o == alerts.NotAnalysed
+	})
 }
 
 // TestPromise7_NoIdentityLeaves runs a study through everything, at debug level, and looks for the phantom's name and

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 
 	"ichwatch/configs"
@@ -41,6 +42,14 @@ func loadModel(cfg *configs.Config) *model {
 		triage:     &triage.Model{Classifier: classifier, Rule: study.NewRule(m)},
 		classifier: classifier,
 	}
+}
+
+// String names the model for the log.
+func (m *model) String() string {
+	if m.classifier == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%s on %s", m.classifier.Model(), m.classifier.Provider())
 }
 
 func (m *model) close() error {

@@ -79,8 +79,8 @@ func (r *Receiver) AssociationOpened(a *dimse.Association) { r.open.opened(a.ID(
 // AssociationClosed lets the studies of the association complete, and logs what
 // became of the objects that it brought, if it brought any. That it came and
 // went, the server logs.
-func (r *Receiver) AssociationClosed(a *dimse.Association, _ error) {
-	r.Spool.AssociationClosed(a.ID())
+func (r *Receiver) AssociationClosed(a *dimse.Association, err error) {
+	r.Spool.AssociationClosed(a.ID(), err == nil)
 	t, ok := r.open.closed(a.ID())
 	if !ok || t.stored+t.refused == 0 {
 		return

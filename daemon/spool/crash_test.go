@@ -122,20 +122,31 @@ func (w *world) receive(_ context.Context, s *Spool) error {
 		if w.acked[c.sop] {
 			continue
 		}
+		s.StudyOpened(c.study, string(c.sop))
 		if _, _, err := trySend(s, c); err != nil {
 			return err
 		}
 		w.tell("ack", string(c.sop))
+		s.AssociationClosed(string(c.sop), true)
 	}
 	return nil
 }
 
 func (w *world) triage(ctx context.Context, s *Spool) error {
+	if _, err := s.RetryFindings(ctx); err != nil { // as at every start
+		return err
+	}
 	pending, err := s.PendingSlices(ctx, 100)
 	if err != nil {
 		return err
 	}
 	for _, i := range pending {
+		if err := s.RecordFinding(ctx, Finding{InstanceID: i.ID, State: FindingFailed, Reason: "no model in service"}); err != nil {
+			return err
+		}
+		if _, err := s.RetryFindings(ctx); err != nil {
+			return err
+		}
 		if err := s.RecordFinding(ctx, Finding{InstanceID: i.ID, State: FindingClassified, Probabilities: []float32{0.5}}); err != nil {
 			return err
 		}

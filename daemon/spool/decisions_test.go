@@ -108,7 +108,7 @@ func TestPromise4_EveryStudyEndsWithOneOutcome(t *testing.T) {
 	if q := quiet(); len(q) != 0 {
 		t.Fatalf("quiet while an association carries it: %+v", q)
 	}
-	s.AssociationClosed("association-1")
+	s.AssociationClosed("association-1", true)
 	q := quiet()
 	if len(q) != 1 || q[0].Instances != 1 || q[0].Outcome != "" {
 		t.Fatalf("quiet = %+v", q)
@@ -331,5 +331,81 @@ func TestCancelledCallsChangeNothing(t *testing.T) {
 	}
 	if study, err := s.Study(t.Context(), "1.2"); err != nil || study.AlertID != "" {
 		t.Errorf("study = %+v, %v", study, err)
+	}
+}
+
+// What a sender that broke off has brought is no complete study: until it comes back, nothing that rests on having seen
+// everything can be said.
+func TestReleasedOnlyByAnOrderlyRelease(t *testing.T) {
+	s := open(t, Options{})
+	released := func() bool {
+		t.Helper()
+		study, err := s.Study(t.Context(), "1.2")
+		must(t, err)
+		return study.Released
+	}
+	carry := func(association string, n byte, orderly bool) {
+		t.Helper()
+		s.StudyOpened("1.2", association)
+		send(t, s, newSlice("1.2", n))
+		if released() {
+			t.Errorf("%s is open still and the study counts as released", association)
+		}
+		s.AssociationClosed(association, orderly)
+	}
+	carry("aborted", 1, false)
+	if released() {
+		t.Error("an abort counts as a release")
+	}
+	before, err := s.Study(t.Context(), "1.2")
+	must(t, err)
+	carry("released", 2, true)
+	if !released() {
+		t.Error("a release does not count")
+	}
+
+	// All of it once more, as a scanner does that is not sure: nothing joins, and the release still counts.
+	carry("aborted again", 3, false)
+	s.StudyOpened("1.2", "repeats")
+	if _, d := send(t, s, newSlice("1.2", 3)); d != DuplicateSame {
+		t.Fatalf("duplicate %v", d)
+	}
+	s.AssociationClosed("repeats", true)
+	after, err := s.Study(t.Context(), "1.2")
+	must(t, err)
+	if !after.Released || after.Revision <= before.Revision {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
+// A study that failed because something was in the way is judged again, at the next start or when it is sent again.
+func TestFailedFindingsGetAnotherChance(t *testing.T) {
+	for name, again := range map[string]func(*Spool, slice) error{
+		"at the start": func(s *Spool, _ slice) error {
+			n, err := s.RetryFindings(t.Context())
+			if n != 1 {
+				t.Errorf("%d findings retried, want 1", n)
+			}
+			return err
+		},
+		"sent again": func(s *Spool, c slice) error {
+			_, _, err := trySend(s, c)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, Options{})
+			failed, judged := newSlice("1.2", 1), newSlice("1.2", 2)
+			i, _ := send(t, s, failed)
+			must(t, s.RecordFinding(t.Context(), Finding{InstanceID: i.ID, State: FindingFailed, Reason: "no model in service"}))
+			j, _ := send(t, s, judged)
+			must(t, s.RecordFinding(t.Context(), Finding{InstanceID: j.ID, State: FindingClassified, Probabilities: []float32{1}}))
+			must(t, again(s, failed))
+			pending, err := s.PendingSlices(t.Context(), 10)
+			must(t, err)
+			if len(pending) != 1 || pending[0].ID != i.ID {
+				t.Errorf("pending %+v, want the one that failed", pending)
+			}
+		})
 	}
 }

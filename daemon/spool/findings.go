@@ -99,6 +99,38 @@ func (s *Spool) recordFinding(tx *transaction, f Finding) error {
 	return err
 }
 
+// RetryFindings makes the slices that failed pending again, and their studies
+// open, and returns how many slices those are: for when what was in the way, as
+// a model that could not be loaded, may be gone.
+func (s *Spool) RetryFindings(ctx context.Context) (int, error) {
+	var n int64
+	err := s.write(ctx, rebuildable, StepFindingsRetry, func(tx *transaction) (err error) {
+		n, err = tx.retryFindings(`SELECT id FROM instances WHERE state = 'stored'`)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("retry the findings that failed: %w", err)
+	}
+	if n > 0 {
+		signal(s.wake.slices)
+	}
+	return int(n), nil
+}
+
+// retryFindings makes the failed findings of the instances that a query selects
+// pending again.
+func (tx *transaction) retryFindings(instances string, args ...any) (int64, error) {
+	if _, err := tx.exec(`UPDATE studies SET open = 1, revision = revision + 1 WHERE id IN (SELECT i.study_id FROM findings f
+			JOIN instances i ON i.id = f.instance_id WHERE f.state = 'failed' AND i.id IN (`+instances+`))`, args...); err != nil {
+		return 0, err
+	}
+	result, err := tx.exec(`UPDATE findings SET state = 'pending', reason = '' WHERE state = 'failed' AND instance_id IN (`+instances+`)`, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 // StudyFindings returns the findings of a study, without the pending ones, in
 // order of receipt.
 func (s *Spool) StudyFindings(ctx context.Context, study dicom.UID) ([]Finding, error) {

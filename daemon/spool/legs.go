@@ -184,21 +184,46 @@ func (s *Spool) RetryLegs(ctx context.Context, destination string) (int, error) 
 	return int(n), nil
 }
 
-// sentAgain gives the parked legs of an instance another chance: its sender
-// would not repeat it if it had arrived everywhere.
+// ParkedLegs returns how many legs are parked, by destination.
+func (s *Spool) ParkedLegs(ctx context.Context) (map[string]int, error) {
+	counts, err := collect(scanLegCount)(s.ledger.queries.query(ctx,
+		`SELECT destination, count(*) FROM legs WHERE state = 'parked' GROUP BY destination`))
+	if err != nil {
+		return nil, fmt.Errorf("count the parked legs: %w", err)
+	}
+	parked := make(map[string]int)
+	for _, c := range counts {
+		parked[c.Destination] = c.Parked
+	}
+	return parked, nil
+}
+
+func scanLegCount(row scanner) (c LegCount, err error) {
+	err = row.Scan(&c.Destination, &c.Parked)
+	return c, err
+}
+
+// sentAgain gives what went wrong with an instance another chance, its parked
+// legs and a finding that failed: its sender would not repeat it if all were
+// well.
 func (s *Spool) sentAgain(ctx context.Context, i Instance) error {
-	parked, err := collect(scanCount)(s.ledger.queries.query(ctx,
-		`SELECT id FROM legs WHERE instance_id = ? AND state = 'parked'`, i.ID))
-	if err != nil || len(parked) == 0 {
+	wrong, err := collect(scanCount)(s.ledger.queries.query(ctx,
+		`SELECT id FROM legs WHERE instance_id = ?1 AND state = 'parked'
+			UNION ALL SELECT instance_id FROM findings WHERE instance_id = ?1 AND state = 'failed'`, i.ID))
+	if err != nil || len(wrong) == 0 {
 		return err
 	}
 	err = s.write(ctx, rebuildable, StepLegsRetry, func(tx *transaction) error {
+		if _, err := tx.retryFindings(`SELECT ?`, i.ID); err != nil {
+			return err
+		}
 		_, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0 WHERE instance_id = ? AND state = 'parked'`, i.ID)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	signal(s.wake.slices)
 	for _, destination := range s.destinations {
 		signal(s.wake.leg(destination))
 	}

@@ -182,6 +182,12 @@ func (s *Spool) noteRecovery(ctx context.Context) error {
 		return nil
 	}
 	return s.write(ctx, durable, StepRecovered, func(tx *transaction) error {
+		if s.recovered.LedgerRebuilt {
+			// How their associations ended is lost with the ledger. Most ended well.
+			if _, err := tx.exec(`UPDATE studies SET released = 1`); err != nil {
+				return err
+			}
+		}
 		for _, e := range events {
 			if err := tx.record(e); err != nil {
 				return err

@@ -10,6 +10,7 @@ const (
 	StepRenamed         = "commit: file renamed"
 	StepDirectorySynced = "commit: directory synced"
 	StepIndexed         = "commit: indexed"
+	StepReleased        = "association ended"
 
 	StepLegDone   = "leg done"
 	StepLegFailed = "leg failed"
@@ -17,6 +18,7 @@ const (
 	StepLegsRetry = "legs due again"
 
 	StepFinding          = "finding recorded"
+	StepFindingsRetry    = "failed findings pending again"
 	StepDecided          = "study decided"
 	StepMessageDelivered = "message delivered"
 	StepMessageFailed    = "message failed"
@@ -43,8 +45,8 @@ func Steps() []string {
 		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside,
 	}
 	for _, transaction := range []string{
-		StepIndexed, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
-		StepFinding, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
+		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
+		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
 		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered,
 	} {
 		steps = append(steps, transaction+beforeCommit, transaction)

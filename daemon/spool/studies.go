@@ -22,8 +22,12 @@ type Study struct {
 	Pending       int // instances without a finding yet
 	FirstReceived time.Time
 	LastReceived  time.Time
-	Outcome       alerts.Outcome // of an earlier decision; "" before the first
-	AlertID       string         // of the standing alert; "" without one
+	// Released: the association that brought the last instance was released in
+	// order, so the sender had no more to send. After an abort, a lost
+	// connection or a crash of ours it is false until the sender comes back.
+	Released bool
+	Outcome  alerts.Outcome // of an earlier decision; "" before the first
+	AlertID  string         // of the standing alert; "" without one
 }
 
 // joinedStudy is the study that an instance has just joined.
@@ -43,7 +47,7 @@ func (tx *transaction) joinStudy(i *Instance) (joinedStudy, error) {
 	switch {
 	case err == nil:
 		study.decided = !open
-		_, err = tx.exec(`UPDATE studies SET revision = revision + 1, open = 1,
+		_, err = tx.exec(`UPDATE studies SET revision = revision + 1, open = 1, released = 0,
 				first_received = min(first_received, ?1), last_received = max(last_received, ?1) WHERE id = ?2`,
 			instant(i.ReceivedAt), study.id)
 		return study, err
@@ -59,7 +63,7 @@ func (tx *transaction) joinStudy(i *Instance) (joinedStudy, error) {
 	return study, err
 }
 
-const selectStudy = `SELECT s.study_instance_uid, s.pseudonym, s.revision, s.first_received, s.last_received,
+const selectStudy = `SELECT s.study_instance_uid, s.pseudonym, s.revision, s.first_received, s.last_received, s.released,
 		coalesce(s.outcome, ''),
 		coalesce((SELECT a.alert_id FROM alerts a WHERE a.study_id = s.id AND a.state <> 'retracted'), ''),
 		(SELECT count(*) FROM instances i WHERE i.study_id = s.id),
@@ -68,7 +72,7 @@ const selectStudy = `SELECT s.study_instance_uid, s.pseudonym, s.revision, s.fir
 	FROM studies s `
 
 func scanStudy(row scanner) (s Study, err error) {
-	err = row.Scan(&s.StudyInstanceUID, &s.Pseudonym, &s.Revision, (*instant)(&s.FirstReceived), (*instant)(&s.LastReceived),
+	err = row.Scan(&s.StudyInstanceUID, &s.Pseudonym, &s.Revision, (*instant)(&s.FirstReceived), (*instant)(&s.LastReceived), &s.Released,
 		&s.Outcome, &s.AlertID, &s.Instances, &s.Pending)
 	return s, err
 }
@@ -102,4 +106,25 @@ func (s *Spool) QuietStudies(ctx context.Context, before time.Time) ([]Study, er
 		}
 	}
 	return quiet, nil
+}
+
+// ended notes in the ledger how an association ended for the studies that it
+// carried. A study that an orderly release completes is decided anew: what was
+// said of its torso no longer holds.
+func (s *Spool) ended(ctx context.Context, studies []dicom.UID, orderly bool) error {
+	return s.write(ctx, rebuildable, StepReleased, func(tx *transaction) error {
+		for _, uid := range studies {
+			var err error
+			if orderly {
+				_, err = tx.exec(`UPDATE studies SET released = 1, open = 1, revision = revision + 1
+					WHERE study_instance_uid = ? AND released = 0`, uid)
+			} else {
+				_, err = tx.exec(`UPDATE studies SET released = 0 WHERE study_instance_uid = ? AND open = 1`, uid)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

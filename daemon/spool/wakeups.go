@@ -1,7 +1,10 @@
 package spool
 
 import (
+	"context"
+	"errors"
 	"maps"
+	"slices"
 	"sync"
 
 	"ichwatch/dimse/dicom"
@@ -77,8 +80,18 @@ func (s *Spool) StudyOpened(study dicom.UID, associationID string) {
 	studies[study] = struct{}{}
 }
 
-// AssociationClosed lets go of the studies that the association carried.
-func (s *Spool) AssociationClosed(associationID string) {
+// AssociationClosed lets go of the studies that the association carried. orderly
+// says that it was released, and not aborted or lost in mid-study.
+func (s *Spool) AssociationClosed(associationID string, orderly bool) {
+	s.holds.mu.Lock()
+	studies := slices.Collect(maps.Keys(s.holds.byAssociation[associationID]))
+	s.holds.mu.Unlock()
+	if len(studies) > 0 {
+		// Before the hold ends, so that nobody finds the study quiet in between.
+		if err := s.ended(context.Background(), studies, orderly); err != nil && !errors.Is(err, ErrClosed) {
+			s.log.Error("cannot note how an association ended; its studies count as broken off", "association", associationID, "err", err)
+		}
+	}
 	s.holds.mu.Lock()
 	defer s.holds.mu.Unlock()
 	delete(s.holds.byAssociation, associationID)

@@ -48,6 +48,10 @@ func (r *run) examine(ctx context.Context, i spool.Instance) (f spool.Finding, o
 		f.Reason = "the analysis broke down"
 		log.Error("panic while a slice was analysed; the slice has failed", "panic", panicked, "stack", string(panicked.stack))
 		return f, true
+	case errors.Is(err, errNoModel):
+		f.Reason = errNoModel.Error()
+		log.Debug("slice failed", "reason", f.Reason)
+		return f, true
 	default:
 		f.Reason = failure(err)
 		log.Warn("slice failed", "reason", f.Reason, "err", err)
@@ -78,10 +82,7 @@ var (
 // failure puts an error into the words of an outcome: a kind, so that a
 // study's slices that failed alike are counted together.
 func failure(err error) string {
-	var unavailable *unavailableError
 	switch {
-	case errors.As(err, &unavailable):
-		return unavailable.Error()
 	case errors.Is(err, errNoAnswer):
 		return errNoAnswer.Error()
 	case errors.Is(err, errScores):
@@ -96,15 +97,9 @@ func failure(err error) string {
 	return "the object could not be read"
 }
 
-// unavailableError says that no model is in service.
-type unavailableError struct{ why error }
-
-func (e *unavailableError) Error() string {
-	if e.why == nil {
-		return "no model in service"
-	}
-	return "no model in service: " + e.why.Error()
-}
+// errNoModel says that no model is in service. Why not stands in the log since
+// the start and is nothing for an outcome: it may name files of this machine.
+var errNoModel = errors.New("no model in service; the log of the device says why")
 
 // judge fills in what can be known of an instance. Its error says why it was
 // not classified.
@@ -146,7 +141,7 @@ func (r *run) judge(ctx context.Context, i spool.Instance, f *spool.Finding) (er
 		return &refusedError{"pixels are floating-point numbers"}
 	}
 	if r.Model == nil {
-		return &unavailableError{r.NoModel}
+		return errNoModel
 	}
 	if _, err := data.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read the pixels: %w", err)

@@ -202,6 +202,10 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 		Counts: w.counts, AcquiredAt: w.acquiredAt, ReceivedAt: s.LastReceived, DecidedAt: r.now(),
 	}
 	m.Outcome, m.Reason = w.outcome()
+	if m.Outcome == alerts.Negative && !s.Released {
+		// What was not sent was not seen.
+		m.Outcome, m.Reason = alerts.NotAnalysed, "the sender broke off in mid-study; it is decided when the rest has been sent"
+	}
 	if w.counts.Classified > 0 && w.leading != nil {
 		model := r.Model.Classifier.Model()
 		m.Model = &alerts.Model{Name: model.Name, SHA256: model.SHA256}

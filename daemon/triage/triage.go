@@ -26,11 +26,10 @@ type Model struct {
 // change while it runs.
 type Triage struct {
 	Spool *spool.Spool
-	// Model is nil where none could be brought into service, and NoModel says
-	// why: eligible slices, and with them their studies, have failed then.
-	Model   *Model
-	NoModel error
-	Gate    Gate
+	// Model is nil where none could be brought into service: eligible slices,
+	// and with them their studies, have failed then.
+	Model *Model
+	Gate  Gate
 
 	Site, Device string
 	// Pseudonymous names studies by their pseudonym instead of their UID in

@@ -269,7 +269,7 @@ func (b *bench) receiveStudy(study dicom.UID, objects ...object) {
 	b.t.Helper()
 	b.spool.StudyOpened(study, "association")
 	b.receive(study, objects...)
-	b.spool.AssociationClosed("association")
+	b.spool.AssociationClosed("association", true)
 }
 
 // next waits for the next message of a study and takes it out of the outbox, as
@@ -352,7 +352,7 @@ func every(objects []object, change func(*object)) []object {
 }
 
 func TestPromise4_EveryStudyHasAnOutcome(t *testing.T) {
-	noModel := func(tr *Triage) { tr.Model, tr.NoModel = nil, errors.New("model.onnx is damaged") }
+	noModel := func(tr *Triage) { tr.Model = nil }
 	hasty := func(tr *Triage) { tr.Timeout = 500 * time.Millisecond }
 	for name, c := range map[string]struct {
 		objects []object
@@ -378,7 +378,7 @@ func TestPromise4_EveryStudyHasAnOutcome(t *testing.T) {
 		"the model hangs":     {slices5(1, 10, hangs), hasty, alerts.Failed, "10 of 10 slices could not be analysed: the model did not answer in time", alerts.Counts{Received: 10, Failed: 10}},
 		"the model is slow":   {with(slices5(1, 10, showsNormal), 3, obeys), hasty, alerts.Failed, "1 of 10 slices could not be analysed: the model did not answer in time", alerts.Counts{Received: 10, Classified: 9, Failed: 1}},
 		"the model raves":     {with(slices5(1, 10, showsNormal), 3, answersNaN, answersShort), nil, alerts.Failed, "2 of 10 slices could not be analysed: the model's answer", alerts.Counts{Received: 10, Classified: 8, Failed: 2}},
-		"no model":            {slices5(1, 10, showsNormal), noModel, alerts.Failed, "no model in service: model.onnx is damaged", alerts.Counts{Received: 10, Failed: 10}},
+		"no model":            {slices5(1, 10, showsNormal), noModel, alerts.Failed, errNoModel.Error(), alerts.Counts{Received: 10, Failed: 10}},
 		"no model, no slices": {[]object{{class: "1.2.3.4", number: 1}}, noModel, alerts.NotAnalysed, "SOP class", alerts.Counts{Received: 1, Ineligible: 1}},
 		"a part not seen":     {append(slices5(1, 8, showsNormal), every(slices5(9, 2, showsNormal), func(o *object) { o.drop = []dicom.Tag{dicom.TagRescaleSlope} })...), nil, alerts.Negative, "2 objects of the analysed series are not for the model: no rescale slope", alerts.Counts{Received: 10, Classified: 8, Ineligible: 2}},
 		"a damaged slice":     {every(slices5(1, 10, showsNormal), func(o *object) { o.damaged = o.number == 5 }), nil, alerts.Failed, "1 of 10 slices could not be analysed: the object is malformed", alerts.Counts{Received: 10, Classified: 9, Failed: 1}},
@@ -428,10 +428,27 @@ func TestPromise5_AlertAtTheDecidingSlice(t *testing.T) {
 	}
 	b.receive(uid, slices5(6, 5, showsNormal)...)
 	b.settled(uid)
-	b.spool.AssociationClosed("association")
+	b.spool.AssociationClosed("association", true)
 	o := b.nextOutcome() // and not another alert before it
 	if o.Outcome != alerts.Positive || o.AlertID != m.AlertID || o.Finding != "subdural" || o.Counts.Classified != 10 {
 		t.Errorf("outcome %+v", o)
+	}
+}
+
+// TestPromise4_TorsoIsNoNegative: a scanner that breaks off has not shown the rest. What it showed first was normal; that
+// is no outcome of the study. When it has sent everything, there is one.
+func TestPromise4_TorsoIsNoNegative(t *testing.T) {
+	b := newBench(t, nil)
+	const uid = "1.2.3"
+	b.spool.StudyOpened(uid, "aborted")
+	b.receive(uid, slices5(1, 10, showsNormal)...)
+	b.spool.AssociationClosed("aborted", false)
+	if o := b.nextOutcome(); o.Outcome != alerts.NotAnalysed || !strings.Contains(o.Reason, "broke off") {
+		t.Errorf("outcome %+v", o)
+	}
+	b.receiveStudy(uid, slices5(11, 5, showsNormal)...)
+	if o := b.nextOutcome(); o.Outcome != alerts.Negative || o.Counts.Classified != 15 || o.Seq != 2 {
+		t.Errorf("outcome of the whole %+v", o)
 	}
 }
 
@@ -443,7 +460,7 @@ func TestOpenAssociationHoldsTheOutcome(t *testing.T) {
 	if o := b.nextOutcome(); o.InstanceUID != "1.2.4" {
 		t.Errorf("first outcome of study %s, want 1.2.4", o.InstanceUID)
 	}
-	b.spool.AssociationClosed("another association")
+	b.spool.AssociationClosed("another association", true)
 	if o := b.nextOutcome(); o.InstanceUID != "1.2.3" || o.Outcome != alerts.Negative {
 		t.Errorf("second outcome %+v", o)
 	}
@@ -456,7 +473,7 @@ func TestPromise5_FinalDecisionUpdatesTheAlert(t *testing.T) {
 	b.receive(uid, slices5(1, 2, showsSubdural)...)
 	first := b.nextAlert()
 	b.receive(uid, with(slices5(3, 8, showsNormal), 5, showsEpidural, showsEpidural)...)
-	b.spool.AssociationClosed("association")
+	b.spool.AssociationClosed("association", true)
 	m := b.nextAlert()
 	if m.AlertID != first.AlertID || m.Type != alerts.TypeUpdate || m.Seq != 2 || first.Finding != "subdural" || m.Finding != "epidural" {
 		t.Errorf("first %+v\nthen  %+v", first, m)
@@ -474,7 +491,7 @@ func TestPromise5_FinalDecisionWithdrawsTheAlert(t *testing.T) {
 	first := b.nextAlert()
 	// Thin slices between the two that decided: they are no neighbours any more.
 	b.receive(uid, object{number: 20, position: 22}, object{number: 21, position: 23})
-	b.spool.AssociationClosed("association")
+	b.spool.AssociationClosed("association", true)
 	m := b.nextAlert()
 	if m.AlertID != first.AlertID || m.Type != alerts.TypeRetract || m.Seq != 2 {
 		t.Errorf("then %+v", m)
@@ -512,7 +529,7 @@ func TestPromise4_RestartLeavesNothingBehind(t *testing.T) {
 	b.triage.Timeout = 500 * time.Millisecond
 	b.start()
 	b.settled(uid)
-	b.spool.AssociationClosed("association")
+	b.spool.AssociationClosed("association", true)
 	if o := b.nextOutcome(); o.Outcome != alerts.Failed || o.Counts != (alerts.Counts{Received: 13, Classified: 12, Failed: 1}) {
 		t.Errorf("outcome %+v", o)
 	}
@@ -551,7 +568,7 @@ func TestPromise4_ModelReplacedInMidStudy(t *testing.T) {
 		"by another": func(tr *Triage) {
 			tr.Model = &Model{Classifier: &fakeModel{hash: strings.Repeat("cd", 32)}, Rule: newRule()}
 		},
-		"by none": func(tr *Triage) { tr.Model, tr.NoModel = nil, errors.New("damaged") },
+		"by none": func(tr *Triage) { tr.Model = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, nil)
@@ -562,7 +579,7 @@ func TestPromise4_ModelReplacedInMidStudy(t *testing.T) {
 			b.stop()
 			replace(b.triage)
 			b.start()
-			b.spool.AssociationClosed("association")
+			b.spool.AssociationClosed("association", true)
 			if o := b.nextOutcome(); o.Outcome != alerts.Failed || !strings.Contains(o.Reason, "no longer in service") {
 				t.Errorf("outcome %+v", o)
 			}

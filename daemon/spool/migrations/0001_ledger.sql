@@ -6,6 +6,7 @@ CREATE TABLE studies (
     pseudonym          TEXT    NOT NULL,
     revision           INTEGER NOT NULL,           -- grows with every instance
     open               INTEGER NOT NULL DEFAULT 1, -- a final decision is due
+    released           INTEGER NOT NULL DEFAULT 0, -- the association that brought the last instance ended in order
     urgent             INTEGER NOT NULL DEFAULT 0, -- an alert stands
     first_received     INTEGER NOT NULL,
     last_received      INTEGER NOT NULL,
@@ -57,6 +58,8 @@ CREATE TABLE legs (
 
 CREATE INDEX legs_due ON legs (destination, attempts >= 3, urgent DESC, instance_id) WHERE state = 'pending';
 
+CREATE INDEX legs_parked ON legs (destination) WHERE state = 'parked';
+
 CREATE TABLE findings (
     instance_id   INTEGER PRIMARY KEY REFERENCES instances (id),
     state         TEXT    NOT NULL DEFAULT 'pending'
@@ -73,6 +76,7 @@ CREATE TABLE findings (
     elapsed       INTEGER NOT NULL DEFAULT 0       -- nanoseconds
 ) STRICT;
 
+CREATE INDEX findings_failed ON findings (instance_id) WHERE state = 'failed';
 CREATE INDEX findings_pending ON findings (urgent DESC, instance_id) WHERE state = 'pending';
 
 CREATE TABLE alerts (
