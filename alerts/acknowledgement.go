@@ -37,7 +37,8 @@ type Acknowledgement struct {
 }
 
 // ParseAcknowledgement reads an acknowledgement of schema [SchemaAck]: a JSON
-// object with alert_id and by, perhaps at and comment, and nothing else. At and
+// object with alert_id and by, perhaps schema, at (RFC 3339) and comment. Other
+// members are ignored: an answer must not be lost for a note beside it. At and
 // Via are left to the caller.
 func ParseAcknowledgement(data []byte) (Acknowledgement, error) {
 	if len(data) > MaxAckSize {
@@ -47,20 +48,23 @@ func ParseAcknowledgement(data []byte) (Acknowledgement, error) {
 		return Acknowledgement{}, fmt.Errorf("%w: not UTF-8", ErrMalformedAck)
 	}
 	var in struct {
-		Schema  string    `json:"schema"`
-		AlertID string    `json:"alert_id"`
-		By      string    `json:"by"`
-		At      time.Time `json:"at"`
-		Comment string    `json:"comment"`
+		Schema  string          `json:"schema"`
+		AlertID string          `json:"alert_id"`
+		By      string          `json:"by"`
+		At      json.RawMessage `json:"at"`
+		Comment string          `json:"comment"`
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
 	if err := d.Decode(&in); err != nil {
 		// The decoder's error quotes its input; an attacker's bytes stay out of the log.
-		return Acknowledgement{}, fmt.Errorf("%w: not a JSON object of alert_id, by, at and comment", ErrMalformedAck)
+		return Acknowledgement{}, fmt.Errorf("%w: not a JSON object with text in alert_id, by and comment", ErrMalformedAck)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Acknowledgement{}, fmt.Errorf("%w: something follows the JSON object", ErrMalformedAck)
+	}
+	var stated time.Time
+	if in.At != nil && json.Unmarshal(in.At, &stated) != nil {
+		return Acknowledgement{}, fmt.Errorf("%w: at is not a time as in \"2026-02-03T04:05:06Z\" (RFC 3339, with its zone); it may be left out", ErrMalformedAck)
 	}
 	switch {
 	case in.Schema != "" && in.Schema != SchemaAck:
@@ -72,7 +76,7 @@ func ParseAcknowledgement(data []byte) (Acknowledgement, error) {
 	case !validText(in.Comment, maxAckComment):
 		return Acknowledgement{}, fmt.Errorf("%w: comment must be at most %d printable characters", ErrMalformedAck, maxAckComment)
 	}
-	return Acknowledgement{AlertID: in.AlertID, By: in.By, StatedAt: in.At, Comment: in.Comment}, nil
+	return Acknowledgement{AlertID: in.AlertID, By: in.By, StatedAt: stated, Comment: in.Comment}, nil
 }
 
 // validID reports whether s has the form of [ID].

@@ -122,6 +122,9 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 		if p := outcomeSchema.checkJSON(t, e.Payload, true); p != nil {
 			r.Fatalf("%s: %v", e.Payload, p)
 		}
+		if scored := strings.Contains(string(e.Payload), `"score"`); scored != (o.Model != nil) {
+			r.Fatalf("%s: has a score: %v, has a model: %v", e.Payload, scored, o.Model != nil)
+		}
 	})
 }
 

@@ -38,7 +38,7 @@ type OutcomeMessage struct {
 	// it may hold what a reader should know, as "3 of 34 slices failed".
 	Reason  string  `json:"reason,omitempty"`
 	Finding string  `json:"finding,omitempty"`  // with POSITIVE: the class
-	Score   float64 `json:"score"`              // 0..1, of the study rule; 0 where nothing was classified
+	Score   float64 `json:"score"`              // 0..1, of the study rule; travels only beside Model: no number where nothing was asked
 	AlertID string  `json:"alert_id,omitempty"` // of the study's latest alert, retracted or not
 	Model   *Model  `json:"model,omitempty"`    // absent where none was asked
 	Counts  Counts  `json:"counts"`
@@ -63,11 +63,16 @@ func (m OutcomeMessage) MarshalJSON() ([]byte, error) {
 	m.Score = roundScore(m.Score)
 	m.AcquiredAt, m.ReceivedAt, m.DecidedAt = utc(m.AcquiredAt), utc(m.ReceivedAt), utc(m.DecidedAt)
 	type members OutcomeMessage
-	return json.Marshal(struct {
+	message := struct {
 		Schema string `json:"schema"`
 		members
-		Disclaimer string `json:"disclaimer"`
-	}{SchemaOutcome, members(m), Disclaimer})
+		Score      *float64 `json:"score,omitempty"` // in the place of the member's: a 0 would read as "no blood"
+		Disclaimer string   `json:"disclaimer"`
+	}{Schema: SchemaOutcome, members: members(m), Disclaimer: Disclaimer}
+	if m.Model != nil {
+		message.Score = &m.Score
+	}
+	return json.Marshal(message)
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It refuses another schema with

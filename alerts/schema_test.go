@@ -125,7 +125,7 @@ func (s *schema) checkJSON(t testing.TB, data []byte, closed bool) []string {
 
 // The checker itself: one violation of every keyword is seen.
 func TestSchemaCheckerSees(t *testing.T) {
-	ack, alert := loadSchema(t, "ack.v1.json"), loadSchema(t, "alert.v1.json")
+	alert := loadSchema(t, "alert.v1.json")
 	sound := func() map[string]any {
 		var v map[string]any
 		data, err := json.Marshal(sampleMessage())
@@ -161,7 +161,8 @@ func TestSchemaCheckerSees(t *testing.T) {
 			t.Errorf("%s: found %q, want one problem", name, p)
 		}
 	}
-	if p := ack.check(map[string]any{"alert_id": sampleID, "by": "x", "to": "y"}, "$", false); len(p) != 1 {
+	shut := &schema{Properties: map[string]*schema{"by": {Type: "string"}}, AdditionalProperties: new(bool)}
+	if p := shut.check(map[string]any{"by": "x", "to": "y"}, "$", false); len(p) != 1 {
 		t.Errorf("additionalProperties: found %q, want one problem", p)
 	}
 }

@@ -1,10 +1,16 @@
 package configs
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Check looks at what the configuration says of this machine: the files it names
@@ -20,7 +26,9 @@ func Check(c *Config) Problems {
 				ps.file(entry("triage.models", i), filepath.Join(dir, name))
 			}
 		}
-		ps.file("onnxruntime.library", c.ONNXRuntime.Library)
+		if _, ok := ps.file("onnxruntime.library", c.ONNXRuntime.Library); ok && c.ONNXRuntime.SHA256 != "" {
+			ps.hash("onnxruntime.sha256", c.ONNXRuntime.SHA256, c.ONNXRuntime.Library)
+		}
 	}
 	m := &c.Alerts.MQTT
 	ps.file("alerts.mqtt.ca_file", m.CAFile)
@@ -38,7 +46,11 @@ func (ps *Problems) file(key, path string) (os.FileInfo, bool) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "cannot be used: " + reason(err), Err: err})
+		p := Problem{Key: key, Value: path, Wrong: "cannot be used: " + reason(err), Err: err}
+		if strings.HasPrefix(path, "/run/credentials/") && errors.Is(err, fs.ErrNotExist) {
+			p.Allowed = "a credential of the unit (LoadCredential=), which is there while the service runs"
+		}
+		*ps = append(*ps, p)
 	case !info.Mode().IsRegular():
 		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "is not a file"})
 	default:
@@ -47,11 +59,44 @@ func (ps *Problems) file(key, path string) (os.FileInfo, bool) {
 	return nil, false
 }
 
+// hash notes a file whose SHA-256 is not want.
+func (ps *Problems) hash(key, want, path string) {
+	const prefix = 12 // hex digits that people compare
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		h := sha256.New()
+		if _, err = io.Copy(h, f); err == nil {
+			if got := hex.EncodeToString(h.Sum(nil)); got != want {
+				*ps = append(*ps, Problem{
+					Key: key, Value: want[:prefix] + "...", Wrong: "is not the SHA-256 of " + path + ", which is " + got[:prefix] + "...",
+					Allowed: "what sha256sum prints for the library that you mean to run",
+				})
+			}
+			return
+		}
+	}
+	*ps = append(*ps, Problem{Key: key, Wrong: "cannot be compared: " + path + ": " + reason(err), Err: err})
+}
+
 // secret notes as well a file that others may read.
 func (ps *Problems) secret(key, path string) {
 	if info, ok := ps.file(key, path); ok && info.Mode().Perm()&0o007 != 0 {
 		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "may be read or written by everyone", Allowed: "mode 0600 or 0640 (chmod o= FILE)"})
 	}
+}
+
+// Fatal returns those of Check's problems with which the daemon does not start.
+// Without a model it starts: it receives and forwards, and says of each study
+// that it FAILED to look at it.
+func (ps Problems) Fatal() Problems {
+	var fatal Problems
+	for _, p := range ps {
+		if !strings.HasPrefix(p.Key, "triage.") && !strings.HasPrefix(p.Key, "onnxruntime.") {
+			fatal = append(fatal, p)
+		}
+	}
+	return fatal
 }
 
 // nearestDir returns the first existing path from dir upwards if it is not a

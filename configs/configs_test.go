@@ -192,6 +192,16 @@ func TestCheck(t *testing.T) {
 		t.Fatalf("a sound machine: %v", ps)
 	}
 
+	const sum = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" // of "x"
+	if c.ONNXRuntime.SHA256 = sum; len(configs.Check(c)) != 0 {
+		t.Errorf("the right hash: %v", configs.Check(c))
+	}
+	c.ONNXRuntime.SHA256 = strings.Repeat("0", 64)
+	if ps := configs.Check(c); len(ps) != 1 || ps[0].Key != "onnxruntime.sha256" ||
+		!strings.Contains(ps.Error(), sum[:12]) || !strings.Contains(ps.Error(), strings.Repeat("0", 12)) {
+		t.Errorf("another hash: %v", ps)
+	}
+
 	c.Spool.Dir = filepath.Join(c.ONNXRuntime.Library, "spool")
 	c.Triage.Models = []string{filepath.Join(dir, "none")}
 	c.ONNXRuntime.Library = dir
@@ -211,6 +221,10 @@ func TestCheck(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	fatal := configs.Check(c).Fatal()
+	if len(fatal) != 3 || fatal[0].Key != "spool.dir" || fatal[1].Key != "alerts.mqtt.ca_file" || fatal[2].Key != "alerts.mqtt.password_file" {
+		t.Errorf("fatal are %v; the daemon serves without a model", fatal)
 	}
 	c.Triage.Enabled = false
 	for _, p := range configs.Check(c) {

@@ -87,6 +87,9 @@ func (d *document) syntax(data []byte, err error) {
 	var line int
 	if n, _ := fmt.Sscanf(err.Error(), "yaml: line %d:", &line); n == 1 && line > 0 {
 		p.Line = line
+		_, said, _ := strings.Cut(err.Error(), ": line ") // the place stands in front already
+		_, said, _ = strings.Cut(said, ": ")
+		p.Wrong = "is not YAML: " + said
 	}
 	for i, text := range bytes.Split(data, []byte("\n")) {
 		indent := text[:len(text)-len(bytes.TrimLeft(text, " \t"))]

@@ -11,17 +11,23 @@ import (
 
 func checkConfigCommand() *cobra.Command {
 	var quiet bool
+	var path string
 	cmd := &cobra.Command{
 		Use:   "check-config [FILE]",
 		Short: "Report every mistake in a configuration file",
 		Long: `Reads a configuration as the daemon would and reports every mistake at once,
 each with its line, its key, what is wrong and what is allowed. In a file without
-mistakes it looks whether the files that it names are there. Exits 0 where it
-found nothing wrong.`,
+mistakes it looks whether the files that it names are there, and whether ONNX
+Runtime has the hash that the file gives. Exits 0 where it found nothing wrong.
+Without FILE it reads ` + defaultConfig + `.`,
 		Example: "  ichwatch check-config /etc/ichwatch/ichwatch.yaml",
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if given := cmd.Flags().Changed("config"); len(args) > 1 || len(args) == 1 && given {
+				return errors.New("name one file")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := defaultConfig
 			if len(args) == 1 {
 				path = args[0]
 			}
@@ -30,7 +36,11 @@ found nothing wrong.`,
 				return reported(cmd, err)
 			}
 			if problems := configs.Check(cfg); len(problems) > 0 {
-				return reported(cmd, problems)
+				verdict := reported(cmd, problems)
+				if len(problems.Fatal()) == 0 {
+					return fmt.Errorf("%w: the daemon starts all the same, without a model, and studies end as FAILED", verdict)
+				}
+				return fmt.Errorf("%w: the daemon does not start", verdict)
 			}
 			if !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
@@ -38,6 +48,7 @@ found nothing wrong.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file, as for serve; the same as FILE")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing when the file is right")
 	return cmd
 }
@@ -57,9 +68,11 @@ func reported(cmd *cobra.Command, err error) error {
 
 func configCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "config",
-		Short:   "Print the reference configuration: every key with its meaning and default",
-		Example: "  ichwatch config | less\n  ichwatch config > ichwatch.yaml",
+		Use:   "config",
+		Short: "Print the reference configuration: every key with its meaning and default",
+		Long: `Prints the reference configuration: every key with its meaning and default. Read
+it, and write into ` + defaultConfig + ` only what differs from it.`,
+		Example: "  ichwatch config | less",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(configs.Reference())

@@ -72,9 +72,22 @@ device.`,
 	}
 	root.SetVersionTemplate("ichwatch {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), phantomCommand(), checkConfigCommand(), configCommand())
+	root.AddCommand(serveCommand(), demoCommand(), phantomCommand(), checkConfigCommand(), configCommand(), versionCommand())
 	markUsageErrors(root)
 	return root
+}
+
+// versionCommand is --version for those who look for a command.
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "version",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "ichwatch %s\n", version)
+			return err
+		},
+	}
 }
 
 // noSuchCommand refuses what cobra did not find among the commands, with those that resemble it.

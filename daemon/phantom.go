@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,7 +26,15 @@ them. The same seed writes the same studies. They show no person.`,
   ichwatch phantom studies --studies 20 --seed 7      a set of 120
   ichwatch phantom bleeds --class epidural,subdural
   storescu +sd +r -aec ICHWATCH localhost 11112 studies/normal-0001`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return errors.New("name the folder to write to")
+			case 1:
+				return nil
+			}
+			return errors.New("name one folder to write to")
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range classes {
 				c, err := phantom.ParseClass(name)

@@ -22,11 +22,21 @@ func serveCommand() *cobra.Command {
 idle associations are aborted, what is queued stays in the spool for the next
 start. Under systemd it reports readiness and feeds the watchdog.`,
 		Example: "  ichwatch serve --config /etc/ichwatch/ichwatch.yaml",
-		Args:    cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("name the file with --config %s", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := configs.Load(path)
 			if err != nil {
 				return err
+			}
+			// Before anything is made on the disk. What is left is a model that cannot be loaded, with which the
+			// daemon starts and of which it tells.
+			if fatal := configs.Check(cfg).Fatal(); len(fatal) > 0 {
+				return reported(cmd, fatal)
 			}
 			log, err := newLog(cmd.ErrOrStderr(), cfg.Log)
 			if err != nil {

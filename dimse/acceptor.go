@@ -33,13 +33,14 @@ func (s *Server) serve(ctx context.Context, a *Association) {
 		a.guard(func() { observer.AssociationClosed(a, err) })
 	}
 	s.slot(a, false)
-	level := slog.LevelInfo
-	if err != nil {
-		level = slog.LevelWarn
-	}
-	a.log.LogAttrs(ctx, level, "association closed",
+	level, attrs := slog.LevelInfo, []slog.Attr{
 		slog.Int("messages", counts.messages), slog.Int("objects", counts.objects), slog.Int64("bytes", counts.bytes),
-		slog.Duration("lasted", time.Since(a.opened)), slog.Any("reason", err))
+		slog.Duration("lasted", time.Since(a.opened)),
+	}
+	if err != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("reason", err))
+	}
+	a.log.LogAttrs(ctx, level, "association closed", attrs...)
 	a.linger()
 }
 

@@ -31,6 +31,9 @@ const (
 	stateOffline = "offline"
 )
 
+// manyBrief connections in a row that break soon after they stood are no accident.
+const manyBrief = 3
+
 // Client keeps a connection to a broker. It implements [alerts.Publisher].
 type Client struct {
 	o      Options
@@ -67,7 +70,7 @@ func (c *Client) Connected() bool {
 // ends; then it says "offline", disconnects and returns nil. A broker that
 // cannot be reached is logged and tried again, at growing intervals.
 func (c *Client) Run(ctx context.Context) error {
-	wait := c.o.MinRetry
+	wait, brief := c.o.MinRetry, 0 // brief: connections in a row that broke soon
 	for ctx.Err() == nil {
 		began := time.Now()
 		wasUp, err := c.runSession(ctx)
@@ -75,14 +78,22 @@ func (c *Client) Run(ctx context.Context) error {
 			break
 		}
 		// A connection that breaks at once, as when two devices share a client
-		// id, is no better than none.
-		if wasUp && time.Since(began) > c.o.MaxRetry {
-			wait = c.o.MinRetry
+		// id, is no better than none. Each of the two throws the other out after
+		// its own wait, which is at most MaxRetry.
+		switch {
+		case wasUp && time.Since(began) > 2*c.o.MaxRetry:
+			wait, brief = c.o.MinRetry, 0
+		case wasUp:
+			brief++
+		}
+		log := c.o.Log.With("broker", c.broker.String())
+		if brief >= manyBrief {
+			log = log.With("hint", "another client at the broker may have the same client_id (made of site and device where it is not set): give each device its own", "client_id", c.o.ClientID)
 		}
 		if wasUp {
-			c.o.Log.Warn("the connection to the MQTT broker broke; connecting again", "broker", c.broker.Host, "after", wait, "err", err)
+			log.Warn("the connection to the MQTT broker broke; connecting again", "after", wait, "err", err)
 		} else {
-			c.o.Log.Warn("cannot connect to the MQTT broker; alerts wait in the outbox", "broker", c.broker.Host, "again after", wait, "err", err)
+			log.Warn("cannot connect to the MQTT broker; alerts wait in the outbox", "again after", wait, "err", err)
 		}
 		pause(ctx, wait)
 		wait = min(2*wait, c.o.MaxRetry)
@@ -136,7 +147,7 @@ func (c *Client) runSession(ctx context.Context) (wasUp bool, err error) {
 	}
 	c.setSession(s)
 	defer c.setSession(nil)
-	c.o.Log.Info("connected to the MQTT broker", "broker", c.broker.Host, "base", c.Base())
+	c.o.Log.Info("connected to the MQTT broker", "broker", c.broker.String(), "base", c.Base())
 
 	var beat <-chan time.Time
 	if c.o.Heartbeat > 0 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,7 +134,7 @@ func TestPromise6_HostileAcknowledgements(t *testing.T) {
 	const topic = "ichwatch/v1/north/ct1/ack"
 	for _, hostile := range []string{
 		"", "hello secret", `{"alert_id":"secret","by":"secret"}`, strings.Repeat("secret", 1<<20),
-		`{"alert_id":"` + alertID + `","by":"x","secret":1}`, strings.Repeat("[", 1<<16),
+		`{"alert_id":"` + alertID + `","by":"x","at":"secret"}`, strings.Repeat("[", 1<<16),
 	} {
 		sub.send(t, topic, []byte(hostile))
 	}
@@ -283,4 +284,79 @@ func TestOptionsAreChecked(t *testing.T) {
 	if c.broker.Host != "broker.example:8883" || c.o.ClientID != "ichwatch-north-ct1" || c.Base() != "ichwatch/v1/north/ct1" {
 		t.Errorf("host %s, client id %s, base %s", c.broker.Host, c.o.ClientID, c.Base())
 	}
+}
+
+// What a technician reads when the broker and the configuration do not fit.
+func TestConnectErrorsSayWhatToDo(t *testing.T) {
+	answering := func(answer ...byte) string {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for conn, err := ln.Accept(); err == nil; conn, err = ln.Accept() {
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = conn.Write(answer)
+				_ = conn.Close()
+			}
+		}()
+		t.Cleanup(func() { _ = ln.Close(); receive(t, done) })
+		return ln.Addr().String()
+	}
+	for name, c := range map[string]struct{ broker, says string }{
+		"not authorized":                 {"tcp://" + answering(0x20, 2, 0, 5), "alerts.mqtt.username and the content of alerts.mqtt.password_file"},
+		"bad user name or password":      {"tcp://" + answering(0x20, 2, 0, 4), "alerts.mqtt.username and the content of alerts.mqtt.password_file"},
+		"TLS to a port that hangs up":    {"tls://" + answering(), "no TLS at this port"},
+		"TLS to a port that answers":     {"tls://" + answering(0x20, 2, 0, 1, 0), "no TLS at this port"},
+		"a port that wants TLS, say":     {"tcp://" + answering(), "begins with tls://"},
+		"the server is not available":    {"tcp://" + answering(0x20, 2, 0, 3), "server Unavailable"},
+		"a port at which nobody listens": {"tcp://127.0.0.1:1", "connection refused"},
+	} {
+		client, err := New(options(c.broker))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.connect(t.Context()); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: err = %v, want %q in it", name, err, c.says)
+		}
+	}
+}
+
+// Two devices of one name throw each other out for ever; the log says so.
+func TestBriefConnectionsHintAtTheClientID(t *testing.T) {
+	addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
+		confirm(conn, p) // "online", hence connected
+		_ = conn.Close()
+	})
+	log := newWatchedLog("another client at the broker may have the same client_id")
+	o := options("tcp://" + addr)
+	o.MinRetry = time.Millisecond
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	run(t, o)
+	receive(t, log.seen)
+	if text := log.String(); strings.Count(text, "broke; connecting again") < manyBrief || !strings.Contains(text, "client_id=ichwatch-north-ct1") || !strings.Contains(text, "broker=tcp://"+addr) {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+// watchedLog tells when a text was written to it.
+type watchedLog struct {
+	logBuffer
+	text string
+	seen chan struct{}
+	once sync.Once
+}
+
+func newWatchedLog(text string) *watchedLog {
+	return &watchedLog{text: text, seen: make(chan struct{})}
+}
+
+func (l *watchedLog) Write(p []byte) (int, error) {
+	n, err := l.logBuffer.Write(p)
+	if strings.Contains(string(p), l.text) {
+		l.once.Do(func() { close(l.seen) })
+	}
+	return n, err
 }

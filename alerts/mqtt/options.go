@@ -52,7 +52,8 @@ type Options struct {
 	KeepAlive time.Duration // whole seconds; default 30 s
 	// Timeout bounds a connect, and the wait for each confirmation. Default 10 s.
 	Timeout time.Duration
-	// MinRetry and MaxRetry bound the wait between two connects. Default 500 ms, 30 s.
+	// MinRetry and MaxRetry bound the wait between two connects. Default 500 ms, 5 s: an
+	// alert may be waiting.
 	MinRetry, MaxRetry time.Duration
 
 	Log *slog.Logger     // required
@@ -105,7 +106,7 @@ func (o Options) complete() (Options, *url.URL, error) {
 	setDefault(&o.KeepAlive, 30*time.Second)
 	setDefault(&o.Timeout, 10*time.Second)
 	setDefault(&o.MinRetry, 500*time.Millisecond)
-	setDefault(&o.MaxRetry, 30*time.Second)
+	setDefault(&o.MaxRetry, 5*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

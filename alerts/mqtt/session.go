@@ -5,12 +5,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"sync"
+	"syscall"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // Errors of a publication. After each of them the outbox sends again.
@@ -72,7 +75,7 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 	token := s.client.Connect()
 	<-token.Done() // within ctx: open ties the connection to it
 	if err := token.Error(); err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	if !s.keep() {
 		s.close()
@@ -94,13 +97,29 @@ func (s *session) open(ctx context.Context, c *Client) (net.Conn, error) {
 		}
 		secured := tls.Client(conn, config)
 		if err := secured.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(err, conn.Close())
+			_ = conn.Close() // what the handshake says is the cause
+			return nil, fmt.Errorf("TLS: %w", err)
 		}
 		conn = secured
 	}
 	s.conn = newBoundedConn(conn)
 	s.keep = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return s.conn, nil
+}
+
+// explain adds to an error of connecting what a technician can do about it.
+func (c *Client) explain(err error) error {
+	_, foreign := errors.AsType[tls.RecordHeaderError](err)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	switch {
+	case errors.Is(err, packets.ErrorRefusedNotAuthorised), errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword):
+		return fmt.Errorf("%w: the broker does not take this login; compare alerts.mqtt.username and the content of alerts.mqtt.password_file with the broker's users", err)
+	case overTLS(c.broker) && (foreign || closed):
+		return fmt.Errorf("%w: there seems to be no TLS at this port of the broker; alerts.mqtt.broker needs its TLS port (8883 as a rule)", err)
+	case !overTLS(c.broker) && closed:
+		return fmt.Errorf("%w: the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://", err)
+	}
+	return err
 }
 
 // publish returns nil when the broker has confirmed.

@@ -245,8 +245,9 @@ func (r *run) failed(ctx context.Context, what string, cause error) bool {
 	failures := r.status.Failures
 	r.mu.Unlock()
 
-	level := slog.LevelDebug // the first is told; then the status tells
-	if failures == 1 {
+	// The first is told, and then ever more rarely: the reason may have become another one.
+	level := slog.LevelDebug
+	if failures&(failures-1) == 0 {
 		level = slog.LevelWarn
 	}
 	r.log.Log(ctx, level, what, "err", cause, "failures", failures, "wait", delay)

@@ -22,7 +22,27 @@ say() { printf 'onnxruntime: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 sum() { sha256sum "$1" | cut -d ' ' -f 1; }
 
-[ $# -ge 1 ] && [ $# -le 2 ] || fail "usage: fetch.sh DIR [x64|arm64]"
+usage() {
+	cat <<-END
+		usage: fetch.sh DIR [x64|arm64]
+		Puts ONNX Runtime $version for the CPU into DIR/libonnxruntime.so.1, from
+		ICHWATCH_ONNXRUNTIME (a copy), npm or curl, the first that there is.
+		ICHWATCH_ONNXRUNTIME_SHA256 is the hash to expect of another build.
+	END
+}
+
+case ${1:-} in
+-h | --help)
+	usage
+	exit 0
+	;;
+-*)
+	say "unknown option $1"
+	usage >&2
+	exit 2
+	;;
+esac
+[ $# -ge 1 ] && [ $# -le 2 ] && [ -n "$1" ] || { usage >&2; exit 2; }
 dir=$1
 machine=${2:-$(uname -m)}
 case $machine in

@@ -18,6 +18,26 @@ func fetch(t *testing.T, dir string, environment ...string) (string, error) {
 	return string(out), err
 }
 
+func TestFetchUsage(t *testing.T) {
+	for _, c := range []struct {
+		arguments []string
+		status    int
+		says      string
+	}{
+		{nil, 2, "usage: fetch.sh DIR"},
+		{[]string{"--help"}, 0, "usage: fetch.sh DIR"},
+		{[]string{"-h"}, 0, "usage: fetch.sh DIR"},
+		{[]string{"--force"}, 2, "unknown option --force"},
+		{[]string{"a", "x64", "b"}, 2, "usage: fetch.sh DIR"},
+	} {
+		command := exec.CommandContext(t.Context(), "./fetch.sh", c.arguments...)
+		out, _ := command.CombinedOutput()
+		if got := command.ProcessState.ExitCode(); got != c.status || !strings.Contains(string(out), c.says) {
+			t.Errorf("%q: status %d, want %d\n%s", c.arguments, got, c.status, out)
+		}
+	}
+}
+
 func TestFetch(t *testing.T) {
 	library, err := filepath.Abs(libraryPath(t))
 	if err != nil {

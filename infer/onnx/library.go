@@ -40,6 +40,7 @@ var (
 	ErrLibraryVersion = errors.New("wrong version")
 	ErrLibraryMachine = errors.New("built for another machine")
 	ErrNotALibrary    = errors.New("no library of ONNX Runtime")
+	ErrLibraryHash    = errors.New("another SHA-256 than the configured one")
 )
 
 // LibraryError is a library that cannot be used, said for the technician.
@@ -50,8 +51,11 @@ type LibraryError struct {
 }
 
 func (e *LibraryError) Error() string {
-	return fmt.Sprintf("ONNX Runtime library %s %s; infer/onnx/fetch.sh DIR installs a sound one (%d.%d.1, npm package onnxruntime-node)",
-		e.Path, e.Reason, major, minimumMinor)
+	remedy := "see Install in the handbook (systemd/README.md) for a sound one"
+	if errors.Is(e.Err, ErrLibraryHash) {
+		remedy = "where the file is the one that you installed, correct the key; otherwise " + remedy
+	}
+	return fmt.Sprintf("ONNX Runtime library %s %s; %s", e.Path, e.Reason, remedy)
 }
 
 func (e *LibraryError) Unwrap() error { return e.Err }

@@ -31,11 +31,11 @@ func TestOpenRuntime(t *testing.T) {
 	}
 	// Everything that is wrong is found out before anything is loaded.
 	_, err = OpenRuntime(path, strings.Repeat("0", 64))
-	if !errors.Is(err, ErrLibraryDamaged) || !strings.Contains(err.Error(), lib.SHA256) {
+	if !errors.Is(err, ErrLibraryHash) || !strings.Contains(err.Error(), lib.SHA256) || !strings.Contains(err.Error(), "onnxruntime.sha256") {
 		t.Errorf("another hash: %v", err)
 	}
 	_, err = OpenRuntime(filepath.Join(t.TempDir(), "libonnxruntime.so.1"), "")
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "fetch.sh") {
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "see Install in the handbook") {
 		t.Errorf("no file: %v", err)
 	}
 }

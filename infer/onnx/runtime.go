@@ -48,8 +48,8 @@ func OpenRuntime(path, sum string) (*Runtime, error) {
 	}
 	if sum != "" && sum != lib.SHA256 {
 		return nil, fmt.Errorf("open ONNX Runtime: %w", &LibraryError{
-			Path: path, Err: ErrLibraryDamaged,
-			Reason: fmt.Sprintf("has SHA-256 %s, expected is %s", lib.SHA256, sum),
+			Path: path, Err: ErrLibraryHash,
+			Reason: fmt.Sprintf("has SHA-256 %s, onnxruntime.sha256 in the configuration is %s", lib.SHA256, sum),
 		})
 	}
 

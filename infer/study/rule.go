@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"ichwatch/infer"
 	"ichwatch/infer/manifest"
@@ -176,13 +177,21 @@ func (r *Rule) verdict(d Decision) (Verdict, string) {
 		return Positive, fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.2f; not for diagnosis",
 			d.Leading.Class, len(d.Leading.Slices), r.of, r.threshold(d.Leading.Class))
 	case d.Failed > 0:
-		return SliceFailed, fmt.Sprintf("%d of %d slices could not be judged or placed", d.Failed, d.Failed+d.Places)
+		return SliceFailed, fmt.Sprintf("%d of %s could not be judged or placed", d.Failed, counted(d.Failed+d.Places))
 	case d.Places < r.minimum:
-		return TooFewSlices, fmt.Sprintf("%d slices at distinct positions, at least %d are needed", d.Places, r.minimum)
+		return TooFewSlices, fmt.Sprintf("%s at distinct positions, at least %d are needed", counted(d.Places), r.minimum)
 	case d.LargestGap > r.maximumGap:
 		return Gap, fmt.Sprintf("neighbouring slices are up to %.1f mm apart, at most %.1f mm is accepted", d.LargestGap, r.maximumGap-samePlace)
 	}
 	return Negative, fmt.Sprintf("no class reached its threshold in %d of %d neighbouring slices among %d; not for diagnosis", r.slices, r.of, d.Places)
+}
+
+// counted writes a number of slices: "1 slice", "7 slices".
+func counted(n int) string {
+	if n == 1 {
+		return "1 slice"
+	}
+	return strconv.Itoa(n) + " slices"
 }
 
 // places sorts the usable evidence into distinct positions and counts what is
