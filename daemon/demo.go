@@ -20,7 +20,8 @@ func demoCommand() *cobra.Command {
 PACS and an embedded MQTT broker, all on free ports of the loopback interface.
 The scanner pushes a normal study and one of each hemorrhage subtype; the screen
 shows each on its way: sent, stored, forwarded, outcome, alert. Press a to
-acknowledge an alert; one that nobody acknowledges escalates after 20 seconds.
+acknowledge an alert; one that nobody acknowledges escalates after 20, 40 and
+60 seconds. When every alert is acknowledged, n brings the next studies.
 
 The studies are synthetic. What is raised is a suspected finding, not for
 diagnosis.`,
@@ -50,6 +51,6 @@ diagnosis.`,
 	f.IntVar(&o.Slices, "slices", 0, "slices of each study (0: as many as cover the head)")
 	f.IntVar(&o.Size, "size", 512, "rows and columns of a slice")
 	f.StringVar(&o.Library, "onnxruntime", "", "ONNX Runtime library (default: $ICHWATCH_ONNXRUNTIME, beside the binary, or the installed one)")
-	f.StringVar(&o.Dir, "dir", "", "keep spool and log here, in a new folder (default: a temporary one, removed at the end)")
+	f.StringVar(&o.Dir, "dir", "", "keep spool and log here, in a new folder (default: a temporary one, removed at the end unless something failed)")
 	return cmd
 }

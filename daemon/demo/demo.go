@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -36,7 +38,7 @@ type Options struct {
 	Slices  int           // of each study; 0: as many as cover the head
 	Size    int           // rows and columns; 0: 512
 	Library string        // ONNX Runtime; empty: as app.FindRuntime finds it
-	Dir     string        // where the daemon keeps its spool and log, a new or empty folder; empty: a temporary one, removed at the end
+	Dir     string        // where the daemon keeps its spool and log, a new or empty folder; empty: a temporary one, removed at the end unless something failed
 	Version string
 
 	Out io.Writer
@@ -58,11 +60,24 @@ type Summary struct {
 // ErrFailed is returned by a round in which something did not arrive; the Summary says what.
 var ErrFailed = errors.New("the demo did not do all it should")
 
-// escalateAfter is short, so that who watches the demo sees what happens to an alert that nobody answers.
-const escalateAfter = 20 * time.Second
+// escalateAfter is short, so that who watches the demo sees what happens to an alert that nobody answers: it is raised
+// again, and again.
+const (
+	escalateAfter = 20 * time.Second
+	escalateSteps = 3
+)
 
 // settleTimeout bounds the wait for outcome, alert and acknowledgement after the last slice.
 const settleTimeout = 60 * time.Second
+
+// How long a finished round stays on the screen: on a terminal, where a key cuts it short, and without one.
+const (
+	restLive  = 15 * time.Second
+	restPlain = 30 * time.Second
+)
+
+// logName is the daemon's log in the demo's folder.
+const logName = "ichwatch.log"
 
 // Run runs the demo until it is over (Once) or ctx ends.
 func Run(ctx context.Context, o Options) (err error) {
@@ -71,11 +86,17 @@ func Run(ctx context.Context, o Options) (err error) {
 		if dir, err = os.MkdirTemp("", "ichwatch-demo-"); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() {
+			if info, statErr := os.Stat(filepath.Join(dir, logName)); err != nil && statErr == nil && info.Size() > 0 {
+				err = fmt.Errorf("%w\nthe log and the spool are kept in %s", err, dir)
+				return
+			}
+			err = errors.Join(err, os.RemoveAll(dir))
+		}()
 	} else if err := makeEmpty(dir); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	logFile, err := os.OpenFile(filepath.Join(dir, "ichwatch.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -118,6 +139,7 @@ type stage struct {
 	pacsAt  net.Addr
 	app     *app.App
 	dir     string
+	next    chan struct{} // capacity 1: somebody wants the next round
 
 	cancel context.CancelFunc
 	ended  chan error // of the daemon, then of the PACS
@@ -131,7 +153,7 @@ func start(ctx context.Context, o Options, dir string, log *slog.Logger) (_ *sta
 		}
 	}
 	cfg := configs.Default()
-	s := &stage{options: o, board: newBoard(), dir: dir, ended: make(chan error, 2)}
+	s := &stage{options: o, board: newBoard(), dir: dir, next: make(chan struct{}, 1), ended: make(chan error, 2)}
 
 	base := fmt.Sprintf("%s/v1/%s/%s", cfg.Alerts.MQTT.Root, cfg.Site, cfg.Device)
 	if s.broker, err = startBroker(s.board, base); err != nil {
@@ -167,11 +189,15 @@ func start(ctx context.Context, o Options, dir string, log *slog.Logger) (_ *sta
 	cfg.Triage.Quiet = time.Second
 	cfg.ONNXRuntime.Library = library
 	cfg.Alerts.MQTT.Broker = "tcp://" + s.broker.addr
-	cfg.Alerts.Escalation = []configs.Escalation{{After: escalateAfter}}
+	cfg.Alerts.Escalation = slices.Repeat([]configs.Escalation{{After: escalateAfter}}, escalateSteps)
 
 	if s.app, err = app.New(ctx, cfg, app.Options{Log: log, Version: o.Version}); err != nil {
 		pacsListener.Close()
 		return nil, err
+	}
+	// The daemon would go on without a model, and every study end as FAILED: right beside a scanner, useless here.
+	if err := s.app.ModelError(); err != nil {
+		return nil, errors.Join(fmt.Errorf("demo: no model in service: %w", err), s.app.Close(), pacsListener.Close())
 	}
 	s.scanner = newScanner(s.board, s.app.DICOMAddr().String(), o)
 	s.pacs = &dimse.Server{AETitle: "DEMO_PACS", Handler: &pacs{board: s.board, study: s.scanner.study}}
@@ -205,33 +231,53 @@ func (s *stage) stop() error {
 	return errors.Join(daemon, pacs, served)
 }
 
-// followLedger brings what only the daemon knows onto the board: what is durable, and what was acknowledged.
+// The ledger is read at every change of the board, so that it does not lag behind what the peers see, but not more often
+// than it takes to read it; and now and then without one.
+const (
+	ledgerInterval = 100 * time.Millisecond
+	ledgerGap      = 20 * time.Millisecond
+	ledgerStudies  = 50 // the latest; several rounds
+)
+
+// followLedger brings what only the daemon knows onto the board: what is durable, what was acknowledged, and the studies
+// that somebody sent by hand.
 func (s *stage) followLedger(ctx context.Context) {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		changed := s.board.changes()
+		studies, err := s.app.Studies(ctx, spool.Filter{Limit: ledgerStudies})
+		if err != nil {
+			studies = nil // the summary will miss what could not be read
+		}
+		for _, study := range slices.Backward(studies) {
+			s.board.update(study.StudyInstanceUID, func(r *Row) (string, bool) { return r.follow(study) })
+		}
+		gap := time.After(ledgerGap)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-		}
-		studies, err := s.app.Studies(ctx, spool.Filter{})
-		if err != nil {
-			continue // the summary will miss what could not be read
-		}
-		for _, study := range studies {
-			s.board.update(study.StudyInstanceUID, func(r *Row) (string, bool) {
-				r.Stored = study.Durable
-				for _, alert := range study.Alerts {
-					if alert.By != "" && !r.Acknowledged {
-						r.Acknowledged, r.AcknowledgedBy = true, alert.By
-						return "acknowledged by " + alert.By, false
-					}
-				}
-				return "", false
-			})
+		case <-changed:
+			<-gap
+		case <-time.After(ledgerInterval):
 		}
 	}
+}
+
+// follow takes over what the ledger says.
+func (r *Row) follow(study spool.StudyRecord) (text string, loud bool) {
+	r.Stored = study.Durable
+	if r.ByHand { // received and stored are one: nobody else has counted
+		r.Slices, r.Forwarded = study.Instances, 0
+		for _, leg := range study.Legs {
+			r.Forwarded += leg.Done
+		}
+	}
+	for _, alert := range study.Alerts {
+		if alert.AlertID == r.AlertID && alert.By != "" && !r.Acknowledged {
+			r.Acknowledged, r.AcknowledgedBy = true, alert.By
+			return "acknowledged by " + alert.By, false
+		}
+	}
+	return "", false
 }
 
 // once runs one round, answers its alerts and prints the verdict.
@@ -290,10 +336,11 @@ func (s *stage) settle(ctx context.Context) {
 	defer cancel()
 	answered := map[string]bool{}
 	for {
+		changed := s.board.changes()
 		rows, _, _ := s.board.snapshot(0)
 		done := true
 		for _, r := range rows {
-			if r.Alerts > 0 && !r.Acknowledged && !r.Retracted {
+			if r.Waiting() {
 				done = false
 				if !answered[r.AlertID] {
 					answered[r.AlertID] = s.broker.acknowledge(r.AlertID, "on-call (demo)") == nil
@@ -307,7 +354,7 @@ func (s *stage) settle(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.board.changed:
+		case <-changed:
 		}
 	}
 }
@@ -325,59 +372,112 @@ func (s *stage) loop(ctx context.Context) error {
 		return <-rounds
 	}
 	view := tea.NewProgram(&live{board: s.board, header: s.header(), act: s.act},
-		tea.WithContext(ctx), tea.WithOutput(s.options.Out), tea.WithoutSignalHandler())
+		tea.WithContext(ctx), tea.WithOutput(s.options.Out), tea.WithoutSignalHandler(), tea.WithAltScreen())
 	_, err := view.Run()
 	cancel()
 	if errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, context.Canceled) {
 		err = nil // told to stop from outside
 	}
+	if _, _, alert := s.board.snapshot(0); len(alert) > 0 { // the screen of before is back
+		fmt.Fprintf(s.options.Out, "The first alert, as the broker delivered it:\n%s\n", indent(alert))
+	}
 	return errors.Join(err, <-rounds)
 }
 
-// rounds pushes a round, lets people look, and begins again with other heads.
+// rounds pushes a round, lets people look, and begins again with other heads. On a terminal a failed round is in the
+// journal and does not end the demo; the first one is returned at the end.
 func (s *stage) rounds(ctx context.Context) error {
+	var failed error
 	for seed := s.options.Seed; ; seed += 100 {
 		if err := s.scanner.round(ctx, seed, s.options.Slices); err != nil && ctx.Err() == nil {
-			return err
+			if !s.options.Live {
+				return err
+			}
+			failed = cmp.Or(failed, fmt.Errorf("%w: %w", ErrFailed, err))
 		}
-		if !s.options.Live { // nobody has keys to answer with
+		if s.options.Live {
+			s.rest(ctx, restLive)
+		} else { // nobody has keys to answer with
 			s.settle(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(restPlain):
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(30 * time.Second):
+		if ctx.Err() != nil {
+			return failed
 		}
 		s.board.reset()
 	}
 }
 
-// act answers a key.
-func (s *stage) act(key string) {
-	if key != "a" {
-		return
+// rest returns when the next round may begin: every study has its outcome, every alert is answered or withdrawn, and
+// then a person asked for it or the pause is over. An outcome that does not come is waited for no longer than
+// settleTimeout, an answer for as long as it takes.
+func (s *stage) rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-s.next: // asked for too early
+	default:
 	}
-	rows, _, _ := s.board.snapshot(0)
-	for _, r := range rows {
-		if r.Alerts > 0 && !r.Acknowledged && !r.Retracted {
-			_ = s.broker.acknowledge(r.AlertID, "you") // a lost one is seen: the alert stays red
+	late := time.After(settleTimeout)
+	patient := true
+	var over <-chan time.Time // nil while something is waited for
+	for {
+		changed := s.board.changes()
+		rows, _, _ := s.board.snapshot(0)
+		switch busy := slices.ContainsFunc(rows, func(r Row) bool { return r.Waiting() || patient && !r.Complete() }); {
+		case busy && over != nil:
+			over = nil
+			s.board.announce(time.Time{})
+		case !busy && over == nil:
+			over = time.After(pause)
+			s.board.announce(time.Now().Add(pause))
+		}
+		select {
+		case <-ctx.Done():
 			return
+		case <-over:
+			return
+		case <-s.next:
+			if over != nil {
+				return
+			}
+		case <-late:
+			patient = false
+		case <-changed:
 		}
 	}
 }
 
-func (s *stage) header() string {
-	dicomHost, dicomPort := split(s.app.DICOMAddr().String())
-	_, mqttPort := split(s.broker.addr)
-	return styleTitle.Render("ichwatch demo") + fmt.Sprintf(`
-  scanner  DEMO_CT to ICHWATCH on %s:%s   (send your own: storescu -aec ICHWATCH %s %s FILE)
-  PACS     DEMO_PACS on %s
-  broker   tcp://%s   (listen: mosquitto_sub -p %s -v -t '%s/#')
-  health   http://%s/readyz
-  log      %s
+// act answers a key.
+func (s *stage) act(key string) {
+	switch key {
+	case "a":
+		rows, _, _ := s.board.snapshot(0)
+		for _, r := range rows {
+			if r.Waiting() {
+				_ = s.broker.acknowledge(r.AlertID, "you") // a lost one is seen: the alert stays red
+				return
+			}
+		}
+	case "n":
+		select {
+		case s.next <- struct{}{}:
+		default:
+		}
+	}
+}
 
-`, dicomHost, dicomPort, dicomHost, dicomPort, s.pacsAt, s.broker.addr, mqttPort, s.broker.base,
-		s.app.MonitorAddr(), filepath.Join(s.dir, "ichwatch.log"))
+// header tells where everything is, in few lines that fit an 80 column terminal.
+func (s *stage) header() string {
+	host, port := split(s.app.DICOMAddr().String())
+	_, mqttPort := split(s.broker.addr)
+	return styleTitle.Render("ichwatch demo") + fmt.Sprintf(`: synthetic studies; suspected findings, not for diagnosis
+send your own: storescu -aec ICHWATCH %s %s FILE
+broker %s: mosquitto_sub -p %s -v -t '%s/#'
+PACS %s   health http://%s/readyz
+log  %s
+`, host, port, s.broker.addr, mqttPort, s.broker.base, s.pacsAt, s.app.MonitorAddr(), filepath.Join(s.dir, logName))
 }
 
 // split takes apart an address that a listener gave.

@@ -65,14 +65,20 @@ func (b *broker) alert(payload []byte) {
 	}
 	b.board.keepAlert(payload)
 	b.board.update(dicom.UID(m.InstanceUID), func(r *Row) (string, bool) {
-		r.AlertID, r.Finding, r.Score = m.AlertID, m.Finding, m.Score
+		if r.AlertID != m.AlertID { // the answer to an earlier one does not count for it
+			r.Retracted, r.Acknowledged, r.AcknowledgedBy, r.Level = false, false, "", 0
+		}
+		r.AlertID, r.Finding, r.Score, r.Level = m.AlertID, m.Finding, m.Score, max(r.Level, m.Level)
 		r.Alerts++
 		switch m.Type {
 		case alerts.TypeNew:
 			r.AlertAfter = float64(arrived.Sub(m.ReceivedAt).Microseconds()) / 1000
 			r.AlertAtSlice = r.Sent
-			return fmt.Sprintf("ALERT: suspected %s hemorrhage, score %.2f, %.0f ms after the slice was on disk, %d of %d slices sent",
-				m.Finding, m.Score, r.AlertAfter, r.Sent, r.Slices), true
+			text := fmt.Sprintf("ALERT: suspected %s hemorrhage %.2f, %.0f ms after the slice was on disk", m.Finding, m.Score, r.AlertAfter)
+			if !r.ByHand {
+				text += fmt.Sprintf(", %d of %d slices sent", r.Sent, r.Slices)
+			}
+			return text, true
 		case alerts.TypeEscalate:
 			return fmt.Sprintf("ESCALATION to level %d: nobody has acknowledged", m.Level), true
 		case alerts.TypeRetract:
@@ -98,7 +104,7 @@ func (b *broker) outcome(payload []byte) {
 		if m.Reason != "" {
 			text += ": " + m.Reason
 		}
-		if !r.Expected() {
+		if r.Wrong() {
 			text += "; the small model is wrong here, the phantom is " + r.Study
 		}
 		return text, false

@@ -150,6 +150,9 @@ func (s *scanner) round(ctx context.Context, seed uint64, slices int) error {
 		}
 		// One study's trouble must not hide the others'.
 		if err := s.push(ctx, p); err != nil {
+			if ctx.Err() == nil {
+				s.board.update(p.StudyUID(), func(*Row) (string, bool) { return err.Error(), true })
+			}
 			errs = append(errs, fmt.Errorf("%s: %w", class, err))
 		}
 		if ctx.Err() != nil {
