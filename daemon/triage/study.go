@@ -34,11 +34,11 @@ type weighing struct {
 // weigh applies the study rule. What another model than the one in service has
 // seen, before a restart perhaps, does not count as seen: its scores mean
 // something else.
-func (r *run) weigh(findings []spool.Finding) weighing {
+func weigh(model *Model, findings []spool.Finding) weighing {
 	w := weighing{refused: map[string]int{}, unseen: map[string]int{}, failed: map[string]int{}}
 	bySeries := map[dicom.UID]int{}
 	for _, f := range findings {
-		if f.State == spool.FindingClassified && (r.Model == nil || f.ModelSHA256 != r.Model.Classifier.Model().SHA256) {
+		if f.State == spool.FindingClassified && (model == nil || f.ModelSHA256 != model.Classifier.Model().SHA256) {
 			f.State, f.Reason, f.Probabilities = spool.FindingFailed, "classified by a model that is no longer in service", nil
 		}
 		if !f.AcquiredAt.IsZero() && (w.acquiredAt.IsZero() || f.AcquiredAt.Before(w.acquiredAt)) {
@@ -68,7 +68,7 @@ func (r *run) weigh(findings []spool.Finding) weighing {
 			w.unseen[f.Reason]++
 		}
 	}
-	if r.Model == nil {
+	if model == nil {
 		return w
 	}
 	for i := range w.stacks {
@@ -80,7 +80,7 @@ func (r *run) weigh(findings []spool.Finding) weighing {
 				evidence[k].Probabilities = f.Probabilities
 			}
 		}
-		s.decision = r.Model.Rule.Evaluate(evidence)
+		s.decision = model.Rule.Evaluate(evidence)
 		if w.leading == nil || leads(s.decision, w.leading.decision) {
 			w.leading = s
 		}
@@ -192,7 +192,7 @@ func (r *run) alert(s spool.Study, w *weighing) *alerts.Message {
 
 // conclude makes the final decision about a study.
 func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
-	w := r.weigh(findings)
+	w := weigh(r.Model, findings)
 	w.counts.Received = s.Instances
 	w.lose(s.Instances - len(findings))
 	d := spool.Decision{StudyInstanceUID: s.StudyInstanceUID, Revision: s.Revision, Final: true}

@@ -77,29 +77,23 @@ func (t *Triage) check() error {
 // run is the state of one Run.
 type run struct {
 	*Triage
-	workers int
-	quiet   time.Duration
-	retry   time.Duration
-	guard   *guard
-	classes []infer.Class
-	images  sync.Pool // of *infer.Image
-	judged  studySet  // studies with new findings
+	workers  int
+	quiet    time.Duration
+	retry    time.Duration
+	examiner *Examiner
+	judged   studySet // studies with new findings
 }
 
 func newRun(t *Triage) *run {
-	r := &run{
-		Triage:  t,
-		workers: max(t.Workers, 1),
-		quiet:   orDefault(t.Quiet, 20*time.Second),
-		retry:   orDefault(t.Retry, time.Second),
-		images:  sync.Pool{New: func() any { return new(infer.Image) }},
-		judged:  newStudySet(),
+	workers := max(t.Workers, 1)
+	return &run{
+		Triage:   t,
+		workers:  workers,
+		quiet:    orDefault(t.Quiet, 20*time.Second),
+		retry:    orDefault(t.Retry, time.Second),
+		examiner: &Examiner{Gate: t.Gate, Model: t.Model, Calls: workers, Timeout: t.Timeout},
+		judged:   newStudySet(),
 	}
-	if t.Model != nil {
-		r.guard = newGuard(t.Model.Classifier, orDefault(t.Timeout, 30*time.Second), r.workers)
-		r.classes = t.Model.Rule.Classes()
-	}
-	return r
 }
 
 func orDefault(d, fallback time.Duration) time.Duration {
@@ -225,7 +219,7 @@ func (r *run) raiseAlert(ctx context.Context, uid dicom.UID) error {
 	if err != nil {
 		return err
 	}
-	w := r.weigh(findings)
+	w := weigh(r.Model, findings)
 	if !w.positive() {
 		return nil
 	}

@@ -1,0 +1,53 @@
+package triage
+
+import (
+	"ichwatch/alerts"
+	"ichwatch/daemon/spool"
+	"ichwatch/dimse/dicom"
+	"ichwatch/infer"
+	"ichwatch/infer/study"
+)
+
+// Examined is one object of a study that was examined outside the spool.
+type Examined struct {
+	Series dicom.UID // slices of one series are weighed together
+	Result Result
+}
+
+// Conclusion is what the daemon would say of a study once it has come to rest.
+type Conclusion struct {
+	Outcome alerts.Outcome
+	Reason  string // where the outcome asks for one; never identity
+	// Findings has each hemorrhage class of the model once: the strongest over
+	// the series of the study. Their slice indices are left out.
+	Findings []study.Finding
+}
+
+// Conclude weighs the objects of one study as the daemon does when nothing more
+// of it comes.
+func (e *Examiner) Conclude(objects []Examined) Conclusion {
+	findings := make([]spool.Finding, len(objects))
+	for i, o := range objects {
+		findings[i] = o.Result.finding()
+		findings[i].SeriesInstanceUID = o.Series
+	}
+	w := weigh(e.Model, findings)
+	var c Conclusion
+	c.Outcome, c.Reason = w.outcome()
+	at := map[infer.Class]int{}
+	for _, s := range w.stacks {
+		for _, f := range s.decision.Findings {
+			seen := f.KeySlice >= 0
+			f.Slices, f.KeySlice = nil, -1
+			k, known := at[f.Class]
+			switch {
+			case !known:
+				at[f.Class] = len(c.Findings)
+				c.Findings = append(c.Findings, f)
+			case seen && (f.Positive && !c.Findings[k].Positive || f.Positive == c.Findings[k].Positive && f.Score > c.Findings[k].Score):
+				c.Findings[k] = f
+			}
+		}
+	}
+	return c
+}
