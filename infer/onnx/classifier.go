@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"ichwatch/infer"
@@ -24,6 +25,9 @@ var (
 type Options struct {
 	// Runners is how many slices are computed at once; 0: as many as cores.
 	Runners int
+	// Maps makes Explain possible, where the model has activation maps. Each run
+	// computes them then.
+	Maps bool
 }
 
 // Classifier is a model that runs. It implements infer.Classifier.
@@ -56,7 +60,7 @@ func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, e
 	}
 	c.close = sync.OnceValue(c.shutDown)
 	var err error
-	if c.session, err = newSession(cpu, m); err != nil {
+	if c.session, err = newSession(cpu, m, o.Maps && m.Outputs.CAM != ""); err != nil {
 		return nil, err
 	}
 	if err := c.session.warmUp(); err != nil {
@@ -86,14 +90,15 @@ func (c *Classifier) Preprocessor() *pixel.Preprocessor { return c.preprocess }
 // Classify scores one slice; it waits while all runners are busy. Its error wraps
 // pixel.ErrNoHead, ErrNotFinite, ErrClosed, the context's, or is the runtime's.
 func (c *Classifier) Classify(ctx context.Context, img *infer.Image) (infer.Scores, error) {
-	s, err := c.classify(ctx, img)
+	s, err := c.classify(ctx, img, nil)
 	if err != nil {
 		return infer.Scores{}, fmt.Errorf("classify with %s: %w", c.model, err)
 	}
 	return s, nil
 }
 
-func (c *Classifier) classify(ctx context.Context, img *infer.Image) (infer.Scores, error) {
+// classify takes the activation maps too, where they are asked for.
+func (c *Classifier) classify(ctx context.Context, img *infer.Image, maps *Maps) (infer.Scores, error) {
 	r, err := c.acquire(ctx)
 	if err != nil {
 		return infer.Scores{}, err
@@ -110,6 +115,12 @@ func (c *Classifier) classify(ctx context.Context, img *infer.Image) (infer.Scor
 	}
 	if i := notFinite(r.logits); i >= 0 {
 		return infer.Scores{}, fmt.Errorf("logit %d: %w", i, ErrNotFinite)
+	}
+	if maps != nil {
+		if i := notFinite(r.maps); i >= 0 {
+			return infer.Scores{}, fmt.Errorf("activation map value %d: %w", i, ErrNotFinite)
+		}
+		maps.Values = slices.Clone(r.maps)
 	}
 	return activate(c.activation, r.logits), nil
 }

@@ -40,11 +40,13 @@ type session struct {
 	ort      *ort.DynamicAdvancedSession
 	input    ort.Shape // of one slice
 	logits   ort.Shape
+	names    []string  // of the outputs: the logits and, where wanted, the activation maps
+	maps     ort.Shape // of the activation maps of one slice, known after the warm-up; nil where not wanted
 }
 
 // newSession hands the manifest's verified bytes to the runtime, which copies
-// them.
-func newSession(p provider, m *manifest.Manifest) (*session, error) {
+// them. maps asks for the activation maps too.
+func newSession(p provider, m *manifest.Manifest, maps bool) (*session, error) {
 	o, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, fmt.Errorf("session options: %w", err)
@@ -53,8 +55,11 @@ func newSession(p provider, m *manifest.Manifest) (*session, error) {
 	if err := p.configure(o); err != nil {
 		return nil, fmt.Errorf("configure provider %s: %w", p.name, err)
 	}
-	s, err := ort.NewDynamicAdvancedSessionWithONNXData(m.Model(),
-		[]string{m.Input.Name}, []string{m.Outputs.Logits}, o)
+	names := []string{m.Outputs.Logits}
+	if maps {
+		names = append(names, m.Outputs.CAM)
+	}
+	s, err := ort.NewDynamicAdvancedSessionWithONNXData(m.Model(), []string{m.Input.Name}, names, o)
 	if err != nil {
 		return nil, fmt.Errorf("load model %s on %s: %w", m.Ref(), p.name, err)
 	}
@@ -63,6 +68,7 @@ func newSession(p provider, m *manifest.Manifest) (*session, error) {
 		ort:      s,
 		input:    ort.NewShape(1, int64(len(m.Windows)), int64(m.Input.Height), int64(m.Input.Width)),
 		logits:   ort.NewShape(1, int64(len(m.Classes))),
+		names:    names,
 	}, nil
 }
 
@@ -74,11 +80,15 @@ func (s *session) warmUp() error {
 		return fmt.Errorf("warm-up: %w", err)
 	}
 	defer input.Destroy()
-	outputs := []ort.Value{nil} // the runtime makes it, in the shape that the model has
+	outputs := make([]ort.Value, len(s.names)) // the runtime makes them, in the shape that the model has
 	if err := s.ort.Run([]ort.Value{input}, outputs); err != nil {
 		return fmt.Errorf("warm-up: %w", err)
 	}
-	defer outputs[0].Destroy()
+	defer func() {
+		for _, o := range outputs {
+			o.Destroy()
+		}
+	}()
 	logits, ok := outputs[0].(*ort.Tensor[float32])
 	if !ok {
 		return errors.New("warm-up: the logits are not of float32")
@@ -89,6 +99,18 @@ func (s *session) warmUp() error {
 	if i := notFinite(logits.GetData()); i >= 0 {
 		return fmt.Errorf("warm-up: logit %d is %v", i, logits.GetData()[i])
 	}
+	if len(outputs) == 1 {
+		return nil
+	}
+	maps, ok := outputs[1].(*ort.Tensor[float32])
+	if !ok {
+		return errors.New("warm-up: the activation maps are not of float32")
+	}
+	shape := maps.GetShape().Clone()
+	if len(shape) != 4 || shape[0] != 1 || shape[1] != s.logits[1] || shape.FlattenedSize() < 1 {
+		return fmt.Errorf("warm-up: the activation maps have shape %v, wanted is one map for each of %d classes", shape, s.logits[1])
+	}
+	s.maps = shape
 	return nil
 }
 
@@ -97,8 +119,10 @@ func (s *session) destroy() error { return s.ort.Destroy() }
 // runner is what one run at a time needs: tensors that are made once, and
 // options through which it can be stopped.
 type runner struct {
-	input, logits []float32 // the tensors' memory
-	tensors       [2]*ort.Tensor[float32]
+	input, logits []float32              // the tensors' memory
+	maps          []float32              // nil where the session gives none
+	tensors       []*ort.Tensor[float32] // in the order of the session: input, outputs
+	outputs       []ort.Value            // the tensors but for the first
 	options       *ort.RunOptions
 	pins          runtime.Pinner
 }
@@ -113,14 +137,25 @@ func (s *session) newRunner() (r *runner, err error) {
 			err = errors.Join(fmt.Errorf("make a runner: %w", err), r.destroy())
 		}
 	}()
-	// The library keeps pointers to this memory between calls.
-	r.pins.Pin(&r.input[0])
-	r.pins.Pin(&r.logits[0])
-	if r.tensors[0], err = ort.NewTensor(s.input, r.input); err != nil {
-		return r, err
+	if s.maps != nil {
+		r.maps = make([]float32, s.maps.FlattenedSize())
 	}
-	if r.tensors[1], err = ort.NewTensor(s.logits, r.logits); err != nil {
-		return r, err
+	for _, t := range []struct {
+		shape  ort.Shape
+		memory []float32
+	}{{s.input, r.input}, {s.logits, r.logits}, {s.maps, r.maps}} {
+		if t.memory == nil {
+			continue
+		}
+		r.pins.Pin(&t.memory[0]) // the library keeps pointers to this memory between calls
+		tensor, err := ort.NewTensor(t.shape, t.memory)
+		if err != nil {
+			return r, err
+		}
+		r.tensors = append(r.tensors, tensor)
+		if len(r.tensors) > 1 {
+			r.outputs = append(r.outputs, tensor)
+		}
 	}
 	r.options, err = ort.NewRunOptions()
 	return r, err
@@ -130,7 +165,7 @@ func (s *session) newRunner() (r *runner, err error) {
 func (r *runner) run(ctx context.Context, s *session) error {
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { stopped <- r.options.Terminate() })
-	err := s.ort.RunWithOptions([]ort.Value{r.tensors[0]}, []ort.Value{r.tensors[1]}, r.options)
+	err := s.ort.RunWithOptions([]ort.Value{r.tensors[0]}, r.outputs, r.options)
 	runtime.KeepAlive(r) // the wrapper holds no reference while it runs
 	if !stop() {
 		// The flag stays until it is taken back, and would stop the next run too.
@@ -142,9 +177,7 @@ func (r *runner) run(ctx context.Context, s *session) error {
 func (r *runner) destroy() error {
 	var errs []error
 	for _, t := range r.tensors {
-		if t != nil {
-			errs = append(errs, t.Destroy())
-		}
+		errs = append(errs, t.Destroy())
 	}
 	if r.options != nil {
 		errs = append(errs, r.options.Destroy())
