@@ -1,0 +1,265 @@
+package assess
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"ichwatch/infer"
+)
+
+// anyHemorrhage is the name of the question that comes first.
+const anyHemorrhage = "any hemorrhage"
+
+// asked is a question with what the report says around it.
+type asked struct {
+	name      string
+	threshold *float64 // in use; nil where several thresholds answer it
+	points    []OperatingPoint
+	*question
+}
+
+func (a *asked) binary(e []Estimate) Binary {
+	b := a.question.binary(a.name, e)
+	b.Threshold = a.threshold
+	k := numFigures
+	for _, p := range a.points {
+		if p.Unreachable == "" {
+			s, t := e[k], e[k+1]
+			p.Sensitivity, p.Specificity = &s, &t
+			k += 2
+		}
+		b.OperatingPoints = append(b.OperatingPoints, p)
+	}
+	return b
+}
+
+// choose looks for the highest threshold at which the stated share of the
+// positive items is found. floor is the score below which nothing was seen.
+// answers gives every item's answer at a threshold.
+func (a *asked) choose(sensitivities []float64, floor float64, answers func(threshold float64) (OperatingPoint, []bool)) {
+	var positive []float64
+	for i, yes := range a.truth {
+		if yes {
+			positive = append(positive, a.score[i])
+		}
+	}
+	slices.Sort(positive)
+	slices.Reverse(positive)
+	for _, s := range sensitivities {
+		p := OperatingPoint{Asked: s}
+		if len(positive) == 0 || len(positive) == len(a.truth) {
+			p.Unreachable = "needs both kinds of " + a.item
+			a.points = append(a.points, p)
+			continue
+		}
+		at := positive[max(int(math.Ceil(s*float64(len(positive))-1e-9)), 1)-1]
+		if at <= floor {
+			p.Unreachable = fmt.Sprintf("too many of the %d positive ones score nothing at all", len(positive))
+			a.points = append(a.points, p)
+			continue
+		}
+		point, called := answers(at)
+		point.Asked = s
+		a.points = append(a.points, point)
+		a.chosen = append(a.chosen, choice{called})
+	}
+}
+
+// down rounds a threshold in a way that finds no fewer.
+func down(t float64) float64 {
+	if r := math.Floor(t*1e4) / 1e4; r > 0 {
+		return r
+	}
+	return t
+}
+
+func (d *Data) sliceQuestions(o Options) []asked {
+	n := len(d.Slices)
+	patient := make([]int, n)
+	for i, s := range d.Slices {
+		patient[i] = s.Patient
+	}
+	ask := func(name string, threshold *float64, truth func(Truth) bool, score func([]float64) float64, called func([]float64) bool) asked {
+		q := &question{
+			item: "slice", unit: o.Unit, patient: patient, probability: true,
+			truth: make([]bool, n), score: make([]float64, n), called: make([]bool, n),
+		}
+		for i, s := range d.Slices {
+			q.truth[i], q.score[i], q.called[i] = truth(s.Truth), score(s.Probabilities), called(s.Probabilities)
+		}
+		q.prepare()
+		a := asked{name: name, threshold: threshold, question: q}
+		a.choose(o.Sensitivities, 0, func(at float64) (OperatingPoint, []bool) {
+			at = down(at)
+			called := make([]bool, n)
+			for i := range called {
+				called[i] = q.score[i] >= at
+			}
+			return OperatingPoint{Threshold: &at}, called
+		})
+		return a
+	}
+	out := []asked{ask(anyHemorrhage, nil, Truth.Any,
+		func(p []float64) float64 { return AnyScore(d.Classes, p) },
+		func(p []float64) bool { return d.reaches(p, d.Thresholds) })}
+	for i, c := range d.Classes {
+		score := func(p []float64) float64 { return p[i] }
+		shows := func(t Truth) bool { return t.shows(c) }
+		if c == infer.Normal {
+			// Normal has no threshold: what reaches none of the others is normal.
+			out = append(out, ask(c.String(), nil, shows, score, func(p []float64) bool { return !d.reaches(p, d.Thresholds) }))
+			continue
+		}
+		t := d.Thresholds[c]
+		out = append(out, ask(c.String(), &t, shows, score, func(p []float64) bool { return float32(p[i]) >= float32(t) }))
+	}
+	return out
+}
+
+// studyQuestions asks of each study what it would be asked of as a whole. A study
+// is called positive where it raised an alert; one that was not analysed raises
+// none.
+func (d *Data) studyQuestions(o Options) []asked {
+	n := len(d.Studies)
+	unit := o.Unit
+	fresh := func() *question {
+		q := &question{item: "study", unit: unit, patient: make([]int, n), truth: make([]bool, n), score: make([]float64, n), called: make([]bool, n)}
+		for i, s := range d.Studies {
+			q.patient[i] = s.Patient
+		}
+		return q
+	}
+	q := fresh()
+	for i, s := range d.Studies {
+		q.truth[i], q.score[i], q.called[i] = s.Truth.Any(), d.Excess(s.Scores), s.Outcome == Positive
+	}
+	q.prepare()
+	whole := asked{name: anyHemorrhage, question: q}
+	nothing := d.Excess(make([]float64, len(d.Classes)))
+	whole.choose(o.Sensitivities, nothing, func(at float64) (OperatingPoint, []bool) {
+		thresholds := map[infer.Class]float64{}
+		for _, c := range d.Classes {
+			if c.Hemorrhage() {
+				thresholds[c] = down(1 / (1 + math.Exp(-(logOdds(d.Thresholds[c]) + at))))
+			}
+		}
+		called := make([]bool, n)
+		for i, s := range d.Studies {
+			called[i] = d.reaches(s.Scores, thresholds)
+		}
+		return OperatingPoint{Thresholds: thresholds}, called
+	})
+	out := []asked{whole}
+	for k, c := range d.Classes {
+		if !c.Hemorrhage() {
+			continue
+		}
+		q := fresh()
+		t := d.Thresholds[c]
+		for i, s := range d.Studies {
+			q.truth[i], q.score[i] = s.Truth[c], s.Scores[k]
+			q.called[i] = s.Outcome == Positive && float32(s.Scores[k]) >= float32(t)
+		}
+		q.prepare()
+		out = append(out, asked{name: c.String(), threshold: &t, question: q})
+	}
+	return out
+}
+
+// outcomes counts how studies ended and what that means for a hospital.
+func (d *Data) outcomes(f *StudyFigures) {
+	count := map[Outcome]*OutcomeCount{}
+	for o := Positive; o >= NotAnalysed; o-- {
+		f.Outcomes = append(f.Outcomes, OutcomeCount{Outcome: o.String()})
+	}
+	for i := range f.Outcomes {
+		count[Positive-Outcome(i)] = &f.Outcomes[i]
+	}
+	for _, s := range d.Studies {
+		if s.Truth.Any() {
+			count[s.Outcome].Bleeding++
+		} else {
+			count[s.Outcome].Calm++
+		}
+	}
+	f.Undecided = count[NotAnalysed].Bleeding + count[NotAnalysed].Calm + count[Failed].Bleeding + count[Failed].Calm
+	if !f.Any.Sensitivity.Defined() || !f.Any.Specificity.Defined() {
+		return
+	}
+	for _, prevalence := range []float64{0.02, 0.10, 0.30} {
+		hits := prevalence * f.Any.Sensitivity.Value
+		alarms := (1 - prevalence) * (1 - f.Any.Specificity.Value)
+		if hits+alarms > 0 {
+			f.Predictive = append(f.Predictive, Predictive{prevalence, *rounded(hits / (hits + alarms))})
+		}
+	}
+}
+
+// confused is the question which class a slice shows most, for slices of one class.
+type confused struct {
+	Confusion
+	unit    string
+	patient []int // of the slices in the matrix
+	right   []bool
+}
+
+// confusion is nil for a model that has no class Normal: it does not tell normal
+// slices from others by its highest probability.
+func (d *Data) confusion(o Options) *confused {
+	if !slices.Contains(d.Classes, infer.Normal) {
+		return nil
+	}
+	m := &confused{unit: o.Unit}
+	m.Classes = d.Classes
+	m.Counts = make([][]int, len(d.Classes))
+	for i := range m.Counts {
+		m.Counts[i] = make([]int, len(d.Classes))
+	}
+	for _, s := range d.Slices {
+		highest := slices.Index(s.Probabilities, slices.Max(s.Probabilities))
+		classes := s.Truth.Classes()
+		if len(classes) > 1 {
+			m.Several++
+			if slices.Contains(classes, d.Classes[highest]) {
+				m.SeveralRight++
+			}
+			continue
+		}
+		truth := slices.Index(d.Classes, classes[0])
+		if truth < 0 {
+			m.Foreign++
+			continue
+		}
+		m.Counts[truth][highest]++
+		m.patient = append(m.patient, s.Patient)
+		m.right = append(m.right, truth == highest)
+	}
+	return m
+}
+
+func (m *confused) figures() []figure {
+	f := figure{who: m.unit, ratio: true}
+	if len(m.right) == 0 {
+		f.undefined = "there is no slice of one class"
+	}
+	patients := map[int]bool{}
+	for _, p := range m.patient {
+		patients[p] = true
+	}
+	if f.patients = len(patients); f.patients == len(m.right) {
+		f.trials = f.patients
+	}
+	return []figure{f}
+}
+
+func (m *confused) measure(weight, dst []float64) {
+	right, all := 0.0, 0.0
+	for i, p := range m.patient {
+		all += weight[p]
+		if m.right[i] {
+			right += weight[p]
+		}
+	}
+	dst[0] = right / all
+}
