@@ -1,0 +1,104 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"ichwatch/infer/assess"
+)
+
+// Markdown writes the figures as tables, fit for a model card.
+func (r *Report) Markdown(w io.Writer) error {
+	var b strings.Builder
+	unit := r.Intervals.Unit
+	fmt.Fprintf(&b, "# Assessment of %s\n\n**%s**\n\n", r.Model.Name, r.Disclaimer)
+	fmt.Fprintf(&b, "Model `%s` (%s, SHA-256 `%s`) on %d slices of %d studies (%d %s), %s, %s, %.1f slices/s on %s with %d at a time.\n\n",
+		r.Model.Name, r.Model.Architecture, r.Model.SHA256, r.Data.Classified, r.Data.Studies, r.Data.Patients, plural(unit, r.Data.Patients),
+		r.Created.Format("2006-01-02"), r.Program, r.Speed.SlicesPerSecond, r.Model.Provider, r.Speed.Workers)
+	fmt.Fprintf(&b, "In brackets: 95 %% intervals, from %d draws of whole %s, or Wilson's where each counts once and where all draws agree.\n\n", r.Intervals.Rounds, plural(unit, 2))
+
+	b.WriteString("## Slices\n\n")
+	questions(&b, append([]assess.Binary{r.Slices.Any}, r.Slices.Classes...), unit)
+	if m := r.Slices.SixWay; m != nil {
+		fmt.Fprintf(&b, "Highest of %d classes right: %s.", len(m.Classes), text(m.Accuracy))
+		if m.Several > 0 {
+			fmt.Fprintf(&b, " Left out: %d slices of several classes; in %d of them the answer is one of theirs.", m.Several, m.SeveralRight)
+		}
+		if m.Foreign > 0 {
+			fmt.Fprintf(&b, " Left out: %d slices of a class that the model does not have.", m.Foreign)
+		}
+		b.WriteString("\n\n| truth \\ answer |")
+		for _, c := range m.Classes {
+			fmt.Fprintf(&b, " %s |", c)
+		}
+		b.WriteString("\n|---|" + strings.Repeat("---:|", len(m.Classes)) + "\n")
+		for i, counts := range m.Counts {
+			fmt.Fprintf(&b, "| %s |", m.Classes[i])
+			for _, n := range counts {
+				fmt.Fprintf(&b, " %d |", n)
+			}
+			b.WriteString("\n")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("### Calibration\n\n| class | expected calibration error | Brier score |\n|---|---:|---:|\n")
+	for _, q := range bleeds(r.Slices.Any, r.Slices.Classes) {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", q.Name, text(q.Calibration.Error), text(q.Calibration.Brier))
+	}
+
+	fmt.Fprintf(&b, "\n## Studies\n\nUnder the study rule: %s. Sensitivity: share of bleeding studies that raise an alert. Specificity: share of the others that raise none. %d of %d were not decided.\n\n",
+		r.Model.StudyRule, r.Studies.Undecided, r.Studies.Total)
+	b.WriteString("| outcome | bleeding | others |\n|---|---:|---:|\n")
+	for _, o := range r.Studies.Outcomes {
+		fmt.Fprintf(&b, "| %s | %d | %d |\n", o.Outcome, o.Bleeding, o.Calm)
+	}
+	b.WriteString("\n")
+	questions(&b, append([]assess.Binary{r.Studies.Any}, r.Studies.Classes...), unit)
+	for _, p := range r.Studies.Predictive {
+		fmt.Fprintf(&b, "- Where %.0f %% of studies bleed, %.0f %% of the alerts are right.\n", 100*p.Prevalence, 100*p.Value)
+	}
+
+	b.WriteString("\n## Operating points\n\nChosen on these very data, which flatters them.\n\n| | wanted sensitivity | threshold | sensitivity | specificity |\n|---|---:|---|---:|---:|\n")
+	points := func(name string, q assess.Binary) {
+		for _, p := range q.OperatingPoints {
+			if p.Unreachable != "" {
+				fmt.Fprintf(&b, "| %s | %.2f | %s | | |\n", name, p.Asked, p.Unreachable)
+				continue
+			}
+			fmt.Fprintf(&b, "| %s | %.2f | %s | %s | %s |\n", name, p.Asked, thresholdText(p), text(*p.Sensitivity), text(*p.Specificity))
+		}
+	}
+	points("studies, any hemorrhage", r.Studies.Any)
+	for _, q := range bleeds(r.Slices.Any, r.Slices.Classes) {
+		points("slices, "+q.Name, q)
+	}
+
+	fmt.Fprintf(&b, "\n## Data\n\n- Labels: %d rows, format %s; %d without a file, %d files without a label, %d files that are not DICOM.\n- Slices: %d examined, %d classified, %d not for the model, %d failed.\n",
+		r.Data.Labels, r.Data.Format, r.Data.NoFile, r.Data.NoLabel, r.Data.Unread, r.Data.Examined, r.Data.Classified, total(r.Data.Ineligible), total(r.Data.Failed))
+	for _, c := range reasons(r.Data.Ineligible) {
+		fmt.Fprintf(&b, "- Not for the model: %d × %s.\n", c.Count, c.Text)
+	}
+	for _, c := range reasons(r.Data.Failed) {
+		fmt.Fprintf(&b, "- Failed: %d × %s.\n", c.Count, c.Text)
+	}
+	fmt.Fprintf(&b, "\n%s\n", r.Disclaimer)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func questions(b *strings.Builder, all []assess.Binary, unit string) {
+	fmt.Fprintf(b, "| class | n (%s) | AUC | sensitivity | specificity | accuracy |\n|---|---:|---:|---:|---:|---:|\n", plural(unit, 2))
+	var warnings []string
+	for _, q := range all {
+		fmt.Fprintf(b, "| %s | %d (%d) | %s | %s | %s | %s |\n", q.Name, q.Positive.Items, q.Positive.Patients,
+			text(q.AUC), text(q.Sensitivity), text(q.Specificity), text(q.Accuracy))
+		if w := fewPatients(q, unit); w != "" {
+			warnings = append(warnings, q.Name+": "+w)
+		}
+	}
+	b.WriteString("\n")
+	if len(warnings) > 0 {
+		fmt.Fprintf(b, "Nothing can be concluded beyond the interval: %s.\n\n", strings.Join(warnings, "; "))
+	}
+}

@@ -1,0 +1,169 @@
+// Package report writes an assessment down: as JSON for programs, as Markdown for
+// a model card, and as one HTML page for people, which needs nothing beside it.
+//
+// A report names slices and studies by their place in the table of labels, never
+// by anything that a header or a file name says. Its pictures are pictures of
+// somebody's head all the same, and are to be kept like them.
+package report
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"time"
+
+	"ichwatch/infer"
+	"ichwatch/infer/assess"
+)
+
+// Schema is the JSON's schema id.
+const Schema = "ichwatch.assessment/v1"
+
+// Disclaimer stands in every form of a report.
+const Disclaimer = "Suspected findings, not for diagnosis. Not a medical device."
+
+// Report is an assessment with what it was made of.
+type Report struct {
+	Schema     string    `json:"schema"`
+	Disclaimer string    `json:"disclaimer"`
+	Program    string    `json:"program"` // name and version
+	Created    time.Time `json:"created"`
+	Model      Model     `json:"model"`
+	Data       Data      `json:"data"`
+	Speed      Speed     `json:"speed"`
+
+	*assess.Figures
+
+	Pictures []Picture `json:"-"`
+}
+
+// Model says which model was assessed.
+type Model struct {
+	Name         string                  `json:"name"`
+	SHA256       string                  `json:"sha256"`
+	Architecture string                  `json:"architecture"`
+	Provider     string                  `json:"provider"`
+	Activation   string                  `json:"activation"`
+	Thresholds   map[infer.Class]float64 `json:"thresholds"`
+	StudyRule    string                  `json:"study_rule"` // in words
+	IntendedUse  string                  `json:"intended_use"`
+}
+
+// Data counts what was looked at.
+type Data struct {
+	Format     string         `json:"format"`
+	Labels     int            `json:"labels"`     // rows of the table
+	Examined   int            `json:"examined"`   // slices with a label and a file
+	Classified int            `json:"classified"` // of them, by the model
+	Ineligible map[string]int `json:"ineligible"` // of them, not for the model: how many for each reason
+	Failed     map[string]int `json:"failed"`     // of them, that could not be judged
+	Studies    int            `json:"studies"`
+	Patients   int            `json:"patients"`
+	NoFile     int            `json:"labels_without_file"`
+	NoLabel    int            `json:"files_without_label"`
+	Unread     int            `json:"files_unreadable"` // below the folder, no Part 10 file
+	Ignored    []string       `json:"columns_ignored"`
+}
+
+// Speed is how fast the slices went through, from file to finding.
+type Speed struct {
+	Slices          int     `json:"slices"`
+	Seconds         float64 `json:"seconds"`
+	SlicesPerSecond float64 `json:"slices_per_second"`
+	Workers         int     `json:"workers"` // slices under way at a time
+}
+
+// Picture shows one slice that was judged wrongly.
+type Picture struct {
+	Slice   string        // "line 12 of the labels"
+	Missed  bool          // it shows a bleed and was not found; otherwise it was a false alarm
+	Truth   []infer.Class // what it shows
+	Class   infer.Class   // whose activation map is laid over it
+	Score   float64       // its probability
+	Any     float64       // what speaks for any hemorrhage
+	Peak    float64       // highest value of the map, in the units of the logit
+	Plain   []byte        // PNG
+	Overlay []byte        // PNG; nil where the model has no maps
+}
+
+// JSON writes the report for programs.
+func (r *Report) JSON(w io.Writer) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the assessment: %w", err)
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+//go:embed page.gohtml
+var pageText string
+
+//go:embed page.css
+var pageStyle string
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{
+	"style":       func() template.CSS { return template.CSS(pageStyle) },
+	"estimate":    estimateHTML,
+	"short":       short,
+	"bar":         intervalBar,
+	"roc":         rocPlot,
+	"pr":          prPlot,
+	"reliability": reliabilityPlot,
+	"bleeds":      bleeds,
+	"heat":        heat,
+	"share":       share,
+	"total":       total,
+	"percent":     func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) },
+	"number":      func(v float64) string { return fmt.Sprintf("%.3f", v) },
+	"signed":      func(v float64) string { return fmt.Sprintf("%+.2f", v) },
+	"threshold":   thresholdText,
+	"reasons":     reasons,
+	"row":         func(unit string, b assess.Binary) row { return row{b, fewPatients(b, unit)} },
+	"units":       func(unit string) string { return plural(unit, 2) },
+	"names":       names,
+	"series":      func(i int) string { return fmt.Sprintf("s%d", i) },
+	"png": func(b []byte) template.URL {
+		return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b))
+	},
+	"missed": func(p []Picture) []Picture { return only(p, true) },
+	"alarms": func(p []Picture) []Picture { return only(p, false) },
+}).Parse(pageText))
+
+// HTML writes the page.
+func (r *Report) HTML(w io.Writer) error {
+	if err := page.Execute(w, r); err != nil {
+		return fmt.Errorf("write the page: %w", err)
+	}
+	return nil
+}
+
+// row is one of a table of questions.
+type row struct {
+	assess.Binary
+	Warning string
+}
+
+func only(pictures []Picture, missed bool) (out []Picture) {
+	for _, p := range pictures {
+		if p.Missed == missed {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// bleeds are the questions that curves are drawn for: any hemorrhage first, then
+// the classes. Normal is the mirror of the first.
+func bleeds(first assess.Binary, classes []assess.Binary) []assess.Binary {
+	out := []assess.Binary{first}
+	for _, b := range classes {
+		if b.Name != infer.Normal.String() {
+			out = append(out, b)
+		}
+	}
+	return out
+}

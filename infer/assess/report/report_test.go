@@ -1,0 +1,162 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"ichwatch/infer"
+	"ichwatch/infer/assess"
+)
+
+// made is a report of a few slices; change may alter the data.
+func made(t *testing.T, change func(*assess.Data)) *Report {
+	t.Helper()
+	d := assess.Data{Classes: infer.Classes(), Thresholds: map[infer.Class]float64{}}
+	for _, c := range infer.Classes()[1:] {
+		d.Thresholds[c] = 0.5
+	}
+	for i := range 40 {
+		c := infer.Class(i % 6)
+		s := assess.Slice{Patient: i / 4, Probabilities: []float64{0.4, 0.1, 0.1, 0.1, 0.1, 0.1}}
+		s.Truth[c] = c.Hemorrhage()
+		s.Probabilities[(i+i/7)%6] += 0.1 + float64(i)/100
+		d.Slices = append(d.Slices, s)
+	}
+	for i := range 10 {
+		s := assess.Study{Patient: i, Outcome: assess.Negative, Scores: make([]float64, 6)}
+		s.Truth[infer.Subdural] = i%2 == 0
+		if i%3 == 0 {
+			s.Outcome, s.Scores[infer.Subdural] = assess.Positive, 0.8
+		}
+		d.Studies = append(d.Studies, s)
+	}
+	if change != nil {
+		change(&d)
+	}
+	f, err := assess.Assess(d, assess.Options{Rounds: 50, Unit: "study"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Report{
+		Schema: Schema, Disclaimer: Disclaimer, Program: "ichwatch test", Created: time.Date(2026, 2, 3, 4, 5, 0, 0, time.UTC),
+		Model:   Model{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32), Thresholds: d.Thresholds, Provider: "cpu", Activation: "softmax"},
+		Data:    Data{Format: "phantom", Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
+		Speed:   Speed{SlicesPerSecond: 12.5, Workers: 2},
+		Figures: f,
+		Pictures: []Picture{
+			{Slice: "line 7 of the labels", Missed: true, Truth: []infer.Class{infer.Subdural}, Class: infer.Subdural, Plain: []byte("P"), Overlay: []byte("O")},
+			{Slice: "line 9 of the labels", Truth: []infer.Class{infer.Normal}, Class: infer.Epidural, Plain: []byte("P")},
+		},
+	}
+}
+
+func write(t *testing.T, to func(io.Writer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := to(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// The page needs nothing beside it, is well-formed, and names everything for who
+// does not see it.
+func TestPage(t *testing.T) {
+	text := write(t, made(t, nil).HTML)
+	for _, part := range []string{
+		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), "data:image/png;base64,UA==", "line 7 of the labels",
+		"no head in the slice", "prefers-color-scheme: dark", "@media print", "12.5 slices/s", "only 5 studies with it",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in the page", part)
+		}
+	}
+	for _, part := range []string{"http://", "https://", "<script", "<link", "@import", "NaN", "ZgotmplZ", "Inf"} {
+		if strings.Contains(text, part) {
+			t.Errorf("%q is in the page", part)
+		}
+	}
+	// It is XML as well, so that a tag left open is seen.
+	d := xml.NewDecoder(strings.NewReader(text))
+	drawings, named := 0, 0
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("the page is not well-formed: %v", err)
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		attributes := map[string]string{}
+		for _, a := range start.Attr {
+			attributes[a.Name.Local] = a.Value
+		}
+		switch start.Name.Local {
+		case "svg":
+			drawings++
+			if attributes["aria-label"] != "" || attributes["aria-hidden"] == "true" {
+				named++
+			}
+		case "img":
+			if attributes["alt"] == "" {
+				t.Error("a picture without words")
+			}
+		}
+	}
+	if drawings < 10 || drawings != named {
+		t.Errorf("%d drawings, %d of them named or hidden", drawings, named)
+	}
+}
+
+func TestMarkdownAndJSON(t *testing.T) {
+	r := made(t, nil)
+	text := write(t, r.Markdown)
+	for _, part := range []string{Disclaimer, "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in the Markdown", part)
+		}
+	}
+	var back Report
+	if err := json.Unmarshal([]byte(write(t, r.JSON)), &back); err != nil {
+		t.Fatal(err)
+	}
+	if back.Schema != "ichwatch.assessment/v1" || back.Disclaimer != Disclaimer || back.Figures == nil || back.Slices.Total != 40 || back.Model.Thresholds[infer.Epidural] != 0.5 {
+		t.Errorf("read back: %+v", back)
+	}
+	if len(back.Slices.Classes) != 6 || back.Slices.Classes[2].Name != "subdural" {
+		t.Errorf("classes: %+v", back.Slices.Classes)
+	}
+}
+
+// What is not defined is said, in each form, whatever is missing.
+func TestReportsOfLittle(t *testing.T) {
+	for name, change := range map[string]func(*assess.Data){
+		"nothing":    func(d *assess.Data) { d.Slices, d.Studies = nil, nil },
+		"calm only":  func(d *assess.Data) { d.Slices = d.Slices[:1]; d.Studies = d.Studies[1:2] },
+		"one class":  func(d *assess.Data) { d.Slices = d.Slices[1:2] },
+		"no studies": func(d *assess.Data) { d.Studies = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := made(t, change)
+			r.Pictures = nil
+			for form, text := range map[string]string{"page": write(t, r.HTML), "markdown": write(t, r.Markdown), "json": write(t, r.JSON)} {
+				if strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
+					t.Errorf("%s: a figure is no number", form)
+				}
+				if !strings.Contains(text, "shows it") && !strings.Contains(text, "there is no slice") && !strings.Contains(text, "there is no study") {
+					t.Errorf("%s does not say what is missing", form)
+				}
+			}
+		})
+	}
+}

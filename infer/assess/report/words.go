@@ -1,0 +1,139 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"maps"
+	"slices"
+	"strings"
+
+	"ichwatch/infer"
+	"ichwatch/infer/assess"
+)
+
+// few is how many patients are too few to say more than the interval does.
+const few = 10
+
+// fewPatients warns of a figure that rests on few patients; empty otherwise.
+func fewPatients(b assess.Binary, unit string) string {
+	n, what := b.Positive.Patients, "with it"
+	if b.Negative.Patients < n {
+		n, what = b.Negative.Patients, "without it"
+	}
+	if n == 0 || n >= few {
+		return ""
+	}
+	return fmt.Sprintf("only %d %s %s", n, plural(unit, n), what)
+}
+
+func plural(word string, n int) string {
+	switch {
+	case n == 1:
+		return word
+	case word == "study":
+		return "studies"
+	}
+	return word + "s"
+}
+
+// text gives an estimate as words.
+func text(e assess.Estimate) string {
+	switch {
+	case !e.Defined():
+		return "not defined: " + e.Undefined
+	case e.Method == "":
+		return fmt.Sprintf("%.3f (no interval: %s)", e.Value, e.Unknown)
+	}
+	return fmt.Sprintf("%.3f (%.3f–%.3f)", e.Value, e.Low, e.High)
+}
+
+// short gives the value alone.
+func short(e assess.Estimate) string {
+	if !e.Defined() {
+		return "—"
+	}
+	return fmt.Sprintf("%.3f", e.Value)
+}
+
+// estimateHTML sets the interval smaller than the value.
+func estimateHTML(e assess.Estimate) template.HTML {
+	escape := template.HTMLEscapeString
+	switch {
+	case !e.Defined():
+		return template.HTML(`<span class="none">—<small>` + escape(e.Undefined) + `</small></span>`)
+	case e.Method == "":
+		return template.HTML(fmt.Sprintf(`%.3f<small>%s</small>`, e.Value, escape(e.Unknown)))
+	}
+	mark := ""
+	if e.Method == assess.Wilson {
+		mark = `<abbr title="Wilson's interval">w</abbr>`
+	}
+	return template.HTML(fmt.Sprintf(`%.3f<small>%.3f–%.3f%s</small>`, e.Value, e.Low, e.High, mark))
+}
+
+// thresholdText gives the thresholds of an operating point.
+func thresholdText(p assess.OperatingPoint) string {
+	if p.Threshold != nil {
+		return fmt.Sprintf("%.4g", *p.Threshold)
+	}
+	var parts []string
+	for _, c := range infer.Classes() {
+		if t, ok := p.Thresholds[c]; ok {
+			parts = append(parts, fmt.Sprintf("%s %.4g", c, t))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// reason is why slices were not classified, and how many.
+type reason struct {
+	Text  string
+	Count int
+}
+
+// reasons lists the commonest first.
+func reasons(counts map[string]int) []reason {
+	var out []reason
+	for _, text := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, reason{text, counts[text]})
+	}
+	slices.SortStableFunc(out, func(a, b reason) int { return cmp.Compare(b.Count, a.Count) })
+	return out
+}
+
+func total(counts map[string]int) (n int) {
+	for _, count := range counts {
+		n += count
+	}
+	return n
+}
+
+func names(classes []infer.Class) string {
+	var out []string
+	for _, c := range classes {
+		out = append(out, c.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// share is a cell of a row as a part of the row.
+func share(row []int, column int) float64 {
+	sum := 0
+	for _, n := range row {
+		sum += n
+	}
+	if sum == 0 {
+		return 0
+	}
+	return float64(row[column]) / float64(sum)
+}
+
+// heat is the step of the heat table's colours for a share, 0 to 10.
+func heat(row []int, column int) int {
+	s := share(row, column)
+	if s > 0 && s < 0.1 {
+		return 1
+	}
+	return int(s*10 + 0.5)
+}
