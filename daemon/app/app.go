@@ -319,12 +319,16 @@ func levels(cfg *configs.Config) []alerts.Level {
 	return out
 }
 
-func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger) *triage.Triage {
-	e := cfg.Triage.Eligibility
-	gate := triage.Gate{
+// NewGate is the gate that a configuration asks for.
+func NewGate(e configs.Eligibility) triage.Gate {
+	return triage.Gate{
 		Modalities: e.Modalities, RefuseImageTypes: e.RefuseImageTypes, BodyParts: e.BodyParts,
 		AcceptMissingBodyPart: e.AcceptMissingBodyPart, RefuseContrast: e.RefuseContrast,
 	}
+}
+
+func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger) *triage.Triage {
+	gate := NewGate(cfg.Triage.Eligibility)
 	switch {
 	case !cfg.Triage.Enabled:
 		gate.Closed = "triage is switched off (triage.enabled)"

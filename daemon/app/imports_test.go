@@ -48,6 +48,9 @@ var may = map[string][]string{
 	"daemon/spool":   {"dimse/...", "infer/...", "alerts/..."},
 	"daemon/phantom": {"dimse/...", "infer/..."},
 
+	// Offline: the station's way of looking at slices, without its line.
+	"daemon/labelled": {"daemon/triage", "daemon/spool", "dimse/...", "infer/...", "alerts/..."},
+
 	"dimse/...":  {},
 	"infer/...":  {},
 	"alerts/...": {},

@@ -244,10 +244,16 @@ func (d *Data) Excess(scores []float64) float64 {
 	highest := math.Inf(-1)
 	for i, c := range d.Classes {
 		if c.Hemorrhage() {
-			highest = max(highest, logOdds(scores[i])-logOdds(d.Thresholds[c]))
+			highest = max(highest, d.ClassExcess(i, scores[i]))
 		}
 	}
 	return highest
+}
+
+// ClassExcess is how far the score of one hemorrhage class, by its index in
+// Classes, lies above the class's threshold, in log-odds.
+func (d *Data) ClassExcess(class int, score float64) float64 {
+	return logOdds(score) - logOdds(d.Thresholds[d.Classes[class]])
 }
 
 // certain bounds log-odds.

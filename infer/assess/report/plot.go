@@ -125,14 +125,14 @@ func reliabilityPlot(b assess.Binary) template.HTML {
 	return p.end()
 }
 
-// intervalBar draws a value with its interval on a line from 0 to 1; the mark in
-// its middle is chance.
+// intervalBar draws an area with its interval on a line from chance to 1; what is
+// worse than chance stands at its left end.
 func intervalBar(e assess.Estimate) template.HTML {
 	const wide, high, mid = 132.0, 16.0, 8.0
 	var b strings.Builder
-	at := func(v float64) float64 { return 4 + v*(wide-8) }
-	fmt.Fprintf(&b, `<svg class="bar" viewBox="0 0 %g %g" aria-hidden="true"><path class="grid" d="M%.1f %gH%.1f"/><path class="grid" d="M%.1f 3V13"/>`,
-		wide, high, at(0), mid, at(1), at(0.5))
+	at := func(v float64) float64 { return 4 + max(2*v-1, 0)*(wide-8) }
+	fmt.Fprintf(&b, `<svg class="bar" viewBox="0 0 %g %g" aria-hidden="true"><path class="grid" d="M%.1f %gH%.1f"/><path class="grid" d="M%.1f 3V13M%.1f 3V13"/>`,
+		wide, high, at(0), mid, at(1), at(0), at(1))
 	if e.Defined() {
 		if e.Method != "" {
 			fmt.Fprintf(&b, `<path class="whisker s0" d="M%.1f %gH%.1f"/>`, at(e.Low), mid, at(e.High))

@@ -65,6 +65,9 @@ type Data struct {
 	NoFile     int            `json:"labels_without_file"`
 	NoLabel    int            `json:"files_without_label"`
 	Unread     int            `json:"files_unreadable"` // below the folder, no Part 10 file
+	Doubtful   int            `json:"doubtful_slices"`  // classified, too little to be called either way: in no figure of slices
+	Unclear    int            `json:"unclear_studies"`  // that show nothing else: in no figure of studies
+	NoBone     int            `json:"slices_without_bone_window"`
 	Ignored    []string       `json:"columns_ignored"`
 }
 
@@ -115,12 +118,13 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"reliability": reliabilityPlot,
 	"bleeds":      bleeds,
 	"heat":        heat,
-	"share":       share,
+	"part":        part,
 	"total":       total,
 	"percent":     func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) },
 	"number":      func(v float64) string { return fmt.Sprintf("%.3f", v) },
 	"signed":      func(v float64) string { return fmt.Sprintf("%+.2f", v) },
 	"threshold":   thresholdText,
+	"in":          func(t *float64) string { return fmt.Sprintf("%.3g", *t) },
 	"reasons":     reasons,
 	"row":         func(unit string, b assess.Binary) row { return row{b, fewPatients(b, unit)} },
 	"units":       func(unit string) string { return plural(unit, 2) },

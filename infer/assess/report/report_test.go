@@ -77,7 +77,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("%q is not in the page", part)
 		}
 	}
-	for _, part := range []string{"http://", "https://", "<script", "<link", "@import", "NaN", "ZgotmplZ", "Inf"} {
+	for _, part := range []string{"http://", "https://", "<script", "<link", "@import", "NaN", "ZgotmplZ", "Inf", "%!"} {
 		if strings.Contains(text, part) {
 			t.Errorf("%q is in the page", part)
 		}

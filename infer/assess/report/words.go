@@ -129,6 +129,15 @@ func share(row []int, column int) float64 {
 	return float64(row[column]) / float64(sum)
 }
 
+// part is a share in words; what is there is never 0.
+func part(row []int, column int) string {
+	s := share(row, column)
+	if s > 0 && s < 0.005 {
+		return "< 1 %"
+	}
+	return fmt.Sprintf("%.0f %%", 100*s)
+}
+
 // heat is the step of the heat table's colours for a share, 0 to 10.
 func heat(row []int, column int) int {
 	s := share(row, column)

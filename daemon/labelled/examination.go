@@ -1,0 +1,169 @@
+package labelled
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ichwatch/daemon/spool"
+	"ichwatch/daemon/triage"
+	"ichwatch/infer"
+	"ichwatch/infer/assess"
+	"ichwatch/infer/manifest"
+)
+
+// Examination is what the daemon's path made of a set.
+type Examination struct {
+	Set      *Set
+	Results  []triage.Result // of Set.Slices
+	Elapsed  time.Duration
+	examiner *triage.Examiner
+}
+
+// Examine sends every slice of the set through e, workers of them at a time.
+// progress, if not nil, is called after each; its calls do not overlap. A slice
+// that cannot be read is a result; the error is ctx's, or the disk's.
+func (s *Set) Examine(ctx context.Context, e *triage.Examiner, workers int, progress func(done, total int)) (*Examination, error) {
+	x := &Examination{Set: s, Results: make([]triage.Result, len(s.Slices)), examiner: e}
+	start := time.Now()
+	var mu sync.Mutex
+	done := 0
+	group, failing := errgroup.WithContext(ctx)
+	group.SetLimit(max(workers, 1))
+	for i := range s.Slices {
+		if failing.Err() != nil {
+			break
+		}
+		group.Go(func() (err error) {
+			if x.Results[i], err = s.examine(failing, e, &s.Slices[i]); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			if progress != nil {
+				progress(done, len(s.Slices))
+			}
+			return nil
+		})
+	}
+	if err := cmp.Or(group.Wait(), context.Cause(ctx)); err != nil {
+		return nil, fmt.Errorf("examine the set: %w", err)
+	}
+	x.Elapsed = time.Since(start)
+	return x, nil
+}
+
+func (s *Set) examine(ctx context.Context, e *triage.Examiner, l *Slice) (triage.Result, error) {
+	if s.Format == CTICH {
+		img, err := s.readPair(l)
+		if err != nil {
+			return triage.Result{}, fmt.Errorf("line %d of the labels: %w", l.Line, err)
+		}
+		r, err := e.ExamineImage(ctx, img)
+		r.Position = l.slice * spacing
+		return r, err
+	}
+	data, file, err := s.dataSet(l)
+	if err != nil {
+		return triage.Result{}, err
+	}
+	defer file.Close()
+	return e.Examine(ctx, data, l.class, l.syntax)
+}
+
+// image gives the slice as the model sees it, before preprocessing.
+func (s *Set) image(e *triage.Examiner, l *Slice) (*infer.Image, error) {
+	if s.Format == CTICH {
+		return s.readPair(l)
+	}
+	data, file, err := s.dataSet(l)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return e.Decode(data, l.class, l.syntax)
+}
+
+// Counts says what became of the slices.
+type Counts struct {
+	Classified int
+	Ineligible map[string]int // by reason
+	Failed     map[string]int // by reason
+	Doubtful   int            // classified, but left out of the figures of slices
+	Unclear    int            // studies that show nothing but doubtful slices, left out of the figures of studies
+}
+
+// Data gives what is to be assessed. slices are the indices into Set.Slices of
+// the data's.
+func (x *Examination) Data(m *manifest.Manifest) (d assess.Data, counts Counts, slices []int) {
+	d = assess.Data{Classes: m.Classes, Thresholds: m.Thresholds}
+	counts = Counts{Ineligible: map[string]int{}, Failed: map[string]int{}}
+	studies := make([]struct {
+		truth    assess.Truth
+		doubtful bool
+		patient  int
+		objects  []triage.Examined
+	}, x.Set.Studies)
+	for _, l := range x.Set.Rows { // all of them: what a study shows does not go away with a file
+		s := &studies[l.Study]
+		s.patient, s.doubtful = l.Patient, s.doubtful || l.Doubtful
+		for c, shows := range l.Truth {
+			s.truth[c] = s.truth[c] || shows
+		}
+	}
+	for i := range x.Set.Slices {
+		l, r := &x.Set.Slices[i], &x.Results[i]
+		s := &studies[l.Study]
+		s.objects = append(s.objects, triage.Examined{Series: l.Series, Result: *r})
+		switch r.State {
+		case spool.FindingClassified:
+			counts.Classified++
+		case spool.FindingIneligible:
+			counts.Ineligible[r.Reason]++
+			continue
+		default:
+			counts.Failed[r.Reason]++
+			continue
+		}
+		if l.Doubtful {
+			counts.Doubtful++
+			continue
+		}
+		p := make([]float64, len(r.Probabilities))
+		for k, v := range r.Probabilities {
+			p[k] = float64(v)
+		}
+		d.Slices = append(d.Slices, assess.Slice{Patient: l.Patient, Truth: l.Truth, Probabilities: p})
+		slices = append(slices, i)
+	}
+	for _, s := range studies {
+		switch {
+		case len(s.objects) == 0:
+			continue // none of its slices is there
+		case s.doubtful && !s.truth.Any():
+			counts.Unclear++
+			continue
+		}
+		d.Studies = append(d.Studies, x.study(m, s.patient, s.truth, s.objects))
+	}
+	return d, counts, slices
+}
+
+func (x *Examination) study(m *manifest.Manifest, patient int, truth assess.Truth, objects []triage.Examined) assess.Study {
+	c := x.examiner.Conclude(objects)
+	s := assess.Study{Patient: patient, Truth: truth, Scores: make([]float64, len(m.Classes))}
+	s.Outcome, _ = assess.ParseOutcome(string(c.Outcome)) // both lists are the same; a test holds them together
+	for _, f := range c.Findings {
+		for k, class := range m.Classes {
+			if class == f.Class {
+				s.Scores[k] = float64(f.Score)
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,308 @@
+// Package labelled reads sets of slices whose truth is known and sends them down
+// the daemon's own path: gate, pixels, model, study rule. What comes out is what
+// the daemon would have said, beside what is true.
+//
+// A set is a folder and a table of labels. In the folder lie Part 10 files, which
+// the table names by their path or by their SOP Instance UID, or the windowed
+// JPEG pairs of ct-ich. The table has a column for each class with 0 or 1 in it.
+package labelled
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ichwatch/dimse/dicom"
+	"ichwatch/infer"
+	"ichwatch/infer/assess"
+)
+
+// Format says how the slices of a set are kept.
+type Format string
+
+// The formats. Auto looks at the set.
+const (
+	Auto    Format = "auto"
+	Phantom Format = "phantom" // Part 10 files, as ichwatch phantom writes them
+	CTICH   Format = "ct-ich"  // brain/ and bone/ with JPEGs of two windows
+)
+
+// ParseFormat finds a format by its name.
+func ParseFormat(name string) (Format, error) {
+	for _, f := range []Format{Auto, Phantom, CTICH} {
+		if string(f) == name {
+			return f, nil
+		}
+	}
+	return "", fmt.Errorf("format %q is not known; there are %s, %s and %s", name, Auto, Phantom, CTICH)
+}
+
+// Label is one row of the table.
+type Label struct {
+	Line     int       // of the table, its header being line 1
+	File     string    // path below the folder, with slashes; may be empty
+	Instance dicom.UID // SOP Instance UID; may be empty
+	Study    int       // counts from 0, by first appearance
+	Patient  int       // likewise; Study where the table has no patients
+	Series   dicom.UID // slices of one series are weighed together
+	Truth    assess.Truth
+	// Doubtful slices show something, but too little to be called either way.
+	// They belong to their study and to no figure of slices.
+	Doubtful bool
+	slice    float64 // number of the slice in its stack; ct-ich
+}
+
+// Labels is a table of labels.
+type Labels struct {
+	Rows     []Label
+	Studies  int
+	Patients int
+	Unit     string   // "patient", or "study" where the table has no patients
+	Ignored  []string // columns of 0 and 1 that name no class
+	stacked  bool     // it has the columns of ct-ich
+}
+
+// mostListed is how many of many things are named one by one.
+const mostListed = 8
+
+// ListError is several mistakes of one kind.
+type ListError struct {
+	What  string   // "labels have no file"
+	Items []string // each of them
+	Hint  string   // what to do; may be empty
+}
+
+// Error counts them and names the first of them.
+func (e *ListError) Error() string {
+	listed := e.Items[:min(len(e.Items), mostListed)]
+	text := fmt.Sprintf("%s (%d): %s", e.What, len(e.Items), strings.Join(listed, ", "))
+	if more := len(e.Items) - len(listed); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
+}
+
+// ReadLabels reads a table. classes are those of the model; each hemorrhage class
+// needs its column.
+func ReadLabels(path string, classes []infer.Class) (*Labels, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the labels: %w", err)
+	}
+	defer f.Close()
+	l, err := parseLabels(f, classes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return l, nil
+}
+
+// mostRows bounds the memory that a table may take.
+const mostRows = 5_000_000
+
+func parseLabels(r io.Reader, classes []infer.Class) (*Labels, error) {
+	reader := csv.NewReader(r)
+	reader.ReuseRecord = true
+	header, err := reader.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("is empty; its first line names the columns")
+	} else if err != nil {
+		return nil, err
+	}
+	header = slices.Clone(header)
+	header[0] = strings.TrimPrefix(header[0], "\ufeff") // as spreadsheets write it
+	t := table{at: map[string]int{}, studies: map[string]int{}, patients: map[string]int{}, files: map[string]int{}}
+	for i, name := range header {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if _, twice := t.at[name]; twice {
+			return nil, fmt.Errorf("column %s is there twice", name)
+		}
+		t.at[name] = i
+	}
+	if err := t.check(header, classes); err != nil {
+		return nil, err
+	}
+	t.ones, t.other = make([]bool, len(header)), make([]bool, len(header))
+	l := &Labels{Unit: "study", stacked: t.has("patient") && t.has("slice")}
+	if t.has("patient") {
+		l.Unit = "patient"
+	}
+	for {
+		record, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		line, _ := reader.FieldPos(0)
+		if len(l.Rows) == mostRows {
+			return nil, fmt.Errorf("has more than %d rows", mostRows)
+		}
+		if row, ok := t.row(record, line); ok {
+			l.Rows = append(l.Rows, row)
+		}
+	}
+	if err := t.err(); err != nil {
+		return nil, err
+	}
+	if len(l.Rows) == 0 {
+		return nil, errors.New("has no row below the columns' names")
+	}
+	l.Studies, l.Patients = len(t.studies), len(t.patients)
+	for i, name := range header {
+		column := strings.ToLower(strings.TrimSpace(name))
+		if _, err := infer.ParseClass(column); err != nil && t.ones[i] && !t.other[i] && !slices.Contains(known, column) {
+			l.Ignored = append(l.Ignored, name)
+		}
+	}
+	return l, nil
+}
+
+// known are the columns that are read beside the classes.
+var known = []string{"file", "sop_instance_uid", "study", "patient", "series", "slice", "trace"}
+
+// table is a table in reading.
+type table struct {
+	at                     map[string]int // columns
+	studies, patients      map[string]int
+	files                  map[string]int // and UIDs: their line
+	ones, other            []bool         // by column: there is a 1, there is something beside 0 and 1
+	odd, against, repeated []string       // what is wrong with rows
+	nameless               []string
+}
+
+func (t *table) has(column string) bool { _, ok := t.at[column]; return ok }
+
+func (t *table) check(header []string, classes []infer.Class) error {
+	var missing []string
+	for _, c := range classes {
+		if c.Hemorrhage() && !t.has(c.String()) {
+			missing = append(missing, c.String())
+		}
+	}
+	if len(missing) > 0 {
+		return &ListError{What: "columns of the model's classes are missing", Items: missing, Hint: "there are " + bounded(header)}
+	}
+	if !t.has("file") && !t.has("sop_instance_uid") {
+		return errors.New("has neither a column file nor sop_instance_uid: which slice a row is about cannot be known; there are " + bounded(header))
+	}
+	if !t.has("study") && !t.has("patient") {
+		return errors.New("has neither a column study nor patient: slices of one head resemble each other, and figures need to know; there are " + bounded(header))
+	}
+	return nil
+}
+
+func bounded(words []string) string {
+	const most = 20
+	text := strings.Join(words[:min(len(words), most)], ", ")
+	if len(words) > most {
+		text += fmt.Sprintf(" and %d more", len(words)-most)
+	}
+	return text
+}
+
+// row takes one row, or notes what is wrong with it.
+func (t *table) row(record []string, line int) (l Label, ok bool) {
+	where := "line " + strconv.Itoa(line)
+	get := func(column string) string {
+		if i, ok := t.at[column]; ok {
+			return strings.TrimSpace(record[i])
+		}
+		return ""
+	}
+	for i, v := range record {
+		switch strings.TrimSpace(v) {
+		case "0":
+		case "1":
+			t.ones[i] = true
+		default:
+			t.other[i] = true
+		}
+	}
+	l = Label{Line: line, Instance: dicom.UID(get("sop_instance_uid")), Series: dicom.UID(get("series"))}
+	if file := get("file"); file != "" {
+		l.File = filepath.ToSlash(filepath.Clean(file))
+	}
+	flag := func(column string) bool {
+		switch get(column) {
+		case "1":
+			return true
+		case "0":
+		default:
+			if t.has(column) {
+				t.odd = append(t.odd, where+" "+column)
+			}
+		}
+		return false
+	}
+	for _, c := range infer.Classes() {
+		if c.Hemorrhage() {
+			l.Truth[c] = flag(c.String())
+		}
+	}
+	if t.has("normal") && flag("normal") == l.Truth.Any() {
+		t.against = append(t.against, where)
+	}
+	l.Doubtful = t.has("trace") && flag("trace") && !l.Truth.Any()
+	study, patient := get("study"), get("patient")
+	switch {
+	case study == "" && patient == "", l.File == "" && l.Instance == "":
+		t.nameless = append(t.nameless, where)
+		return l, false
+	case study == "":
+		study = "patient " + patient
+	case patient == "":
+		patient = "study " + study
+	}
+	// Study names may repeat from patient to patient.
+	l.Study, l.Patient = number(t.studies, patient+"\x00"+study), number(t.patients, patient)
+	if l.Series == "" {
+		l.Series = dicom.UID(study)
+	}
+	l.slice, _ = strconv.ParseFloat(get("slice"), 64)
+	for _, name := range []string{l.File, string(l.Instance)} {
+		if name == "" {
+			continue
+		}
+		if first, twice := t.files[name]; twice {
+			t.repeated = append(t.repeated, fmt.Sprintf("%s (as line %d)", where, first))
+			break
+		}
+		t.files[name] = line
+	}
+	return l, true
+}
+
+func number(numbers map[string]int, name string) int {
+	n, ok := numbers[name]
+	if !ok {
+		n = len(numbers)
+		numbers[name] = n
+	}
+	return n
+}
+
+// err is what is wrong with the rows.
+func (t *table) err() error {
+	var errs []error
+	for _, e := range []*ListError{
+		{What: "labels are neither 0 nor 1", Items: t.odd},
+		{What: "rows contradict themselves: normal with a hemorrhage, or neither", Items: t.against},
+		{What: "rows name no slice, or no study and no patient", Items: t.nameless},
+		{What: "rows are about a slice that has one already", Items: t.repeated},
+	} {
+		if len(e.Items) > 0 {
+			errs = append(errs, e)
+		}
+	}
+	return errors.Join(errs...)
+}
