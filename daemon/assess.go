@@ -90,7 +90,7 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 	f := cmd.Flags()
 	f.StringVarP(&a.model, "model", "m", "", "model folder (default: the phantom model in this program)")
 	f.StringVarP(&a.labels, "labels", "l", "", "table of labels, CSV (default: DIR/labels.csv)")
-	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md and assessment.json")
+	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
 	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files) or ct-ich (JPEG pairs)")
 	f.BoolVar(&a.partial, "partial", false, "go on where labels lack a file or files a label")
 	f.StringVar(&a.config, "config", "", "configuration whose eligibility rules hold (default: the reference configuration's)")
@@ -157,7 +157,10 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 			return err
 		}
 	}
-	if err := a.write(r); err != nil {
+	table := func(w io.Writer) error { return x.WriteTable(w, m) }
+	if err := a.write(map[string]func(io.Writer) error{
+		"report.html": r.HTML, "report.md": r.Markdown, "assessment.json": r.JSON, "slices.csv": table,
+	}); err != nil {
 		return err
 	}
 	return summary(cmd.OutOrStdout(), filepath.Join(a.out, "report.html"), r)
@@ -243,11 +246,11 @@ func (a *assessment) draw(ctx context.Context, library *onnx.Runtime, m *manifes
 }
 
 // write keeps the report from others' eyes: there are pictures in it.
-func (a *assessment) write(r *report.Report) error {
+func (a *assessment) write(forms map[string]func(io.Writer) error) error {
 	if err := os.MkdirAll(a.out, 0o750); err != nil {
 		return fmt.Errorf("make the folder for the report: %w", err)
 	}
-	for name, form := range map[string]func(io.Writer) error{"report.html": r.HTML, "report.md": r.Markdown, "assessment.json": r.JSON} {
+	for name, form := range forms {
 		f, err := os.OpenFile(filepath.Join(a.out, name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 		if err != nil {
 			return fmt.Errorf("write the report: %w", err)

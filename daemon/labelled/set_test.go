@@ -178,6 +178,13 @@ func TestExamination(t *testing.T) {
 			}
 		})
 	}
+	x, m := examine(t, s, 0.25, triage.Gate{})
+	var table strings.Builder
+	must(t, x.WriteTable(&table, m))
+	lines := strings.Split(strings.TrimSpace(table.String()), "\n")
+	if len(lines) != 21 || !strings.HasPrefix(lines[0], "line,patient,study,") || !strings.HasSuffix(lines[1], ",0.75,0.25,0,0,0,0") {
+		t.Errorf("%d lines: %s\n%s", len(lines), lines[0], lines[1])
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Examine(ctx, &triage.Examiner{}, 2, nil); err == nil {

@@ -216,7 +216,7 @@ func TestSameSeedSameIntervals(t *testing.T) {
 	}
 }
 
-// Checked against scikit-learn 1.8: roc_auc_score, average_precision_score,
+// Checked against scikit-learn 1.9: roc_auc_score, average_precision_score,
 // brier_score_loss; and the calibration error by hand.
 func TestKnownFigures(t *testing.T) {
 	d := Data{Classes: infer.Classes(), Thresholds: thresholds}
