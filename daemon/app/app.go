@@ -73,6 +73,9 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}); err != nil {
 		return nil, err
 	}
+	if err := a.spool.ClockSetBack(ctx); err != nil { // perhaps it was, while nobody was there
+		return nil, err
+	}
 	if a.mqtt, err = mqtt.New(mqtt.Options{
 		Broker: cfg.Alerts.MQTT.Broker,
 		Root:   cfg.Alerts.MQTT.Root, Site: cfg.Site, Device: cfg.Device, ClientID: cfg.Alerts.MQTT.ClientID,
@@ -189,6 +192,7 @@ func (a *App) stages() [][]*stage {
 		{{name: "mqtt", run: a.mqtt.Run}},
 		{
 			{name: "courier", run: (&alerts.Courier{Outbox: a.spool, Publisher: a.mqtt, Log: a.log}).Run},
+			{name: "clock", run: a.watchClock},
 			{name: "escalator", run: (&alerts.Escalator{Book: a.spool, Levels: levels(a.cfg), Log: a.log}).Run},
 		},
 		work,
@@ -223,6 +227,35 @@ func (a *App) watch(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
+
+// watchClock looks whether the wall clock was set back, against the monotonic one that nobody sets.
+func (a *App) watchClock(ctx context.Context) error {
+	tick := time.NewTicker(clockInterval)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := time.Now()
+		step := now.Round(0).Sub(last.Round(0)) - now.Sub(last) // Round(0) leaves the wall clock alone
+		last = now
+		if step > -clockTolerance {
+			continue
+		}
+		a.log.Warn("the clock was set back; what was scheduled is brought back to the present", "by", -step)
+		if err := a.spool.ClockSetBack(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("retries and escalations may be late by the step of the clock", "err", err)
+		}
+	}
+}
+
+// An alert must not wait for a clock: soon, but not for what NTP does all day.
+const (
+	clockInterval  = 5 * time.Second
+	clockTolerance = time.Second
+)
 
 // removeInterval is how often the spool is asked what may go. A study stays days; minutes do not matter.
 const removeInterval = 5 * time.Minute

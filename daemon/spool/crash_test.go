@@ -106,12 +106,18 @@ var (
 
 // shift does the whole work, or what is left of it.
 func (w *world) shift(ctx context.Context, s *Spool) error {
+	if err := s.ClockSetBack(ctx); err != nil { // as at every start
+		return err
+	}
 	for _, work := range []func(context.Context, *Spool) error{
 		w.receive, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward,
 	} {
 		if err := work(ctx, s); err != nil {
 			return err
 		}
+	}
+	if err := s.ClockSetBack(ctx); err != nil {
+		return err
 	}
 	_, err := s.Remove(ctx, time.Now(), 0)
 	return err

@@ -409,3 +409,43 @@ func TestFailedFindingsGetAnotherChance(t *testing.T) {
 		})
 	}
 }
+
+// TestPromise5_ClockSetBack: the appliance starts with a clock that is a year ahead, and NTP puts it right. Nothing waits
+// for a year.
+func TestPromise5_ClockSetBack(t *testing.T) {
+	c := newClock()
+	present := c.now()
+	c.advance(365 * 24 * time.Hour)
+	s := open(t, Options{Now: c.now})
+	suspected, waiting := newSlice("1.2", 1), newSlice("1.3", 1)
+	send(t, s, suspected)
+	decide(t, s, early("1.2", suspected.sop))
+	messages, err := s.PendingMessages(t.Context(), c.now(), 1)
+	must(t, err)
+	must(t, s.MessageDelivered(t.Context(), messages[0].ID, c.now()))
+	i, _ := send(t, s, waiting)
+	must(t, s.RecordFinding(t.Context(), Finding{InstanceID: i.ID, State: FindingIneligible, Reason: "modality is not CT"}))
+	decide(t, s, final("1.3", 1, alerts.NotAnalysed, "modality is not CT"))
+	messages, err = s.PendingMessages(t.Context(), c.now(), 1)
+	must(t, err)
+	must(t, s.MessageFailed(t.Context(), messages[0].ID, "no broker", c.now().Add(time.Second)))
+	legs, err := s.DueLegs(t.Context(), "pacs", c.now(), 10)
+	must(t, err)
+	must(t, s.LegFailed(t.Context(), legs[0].ID, 0, "no PACS", c.now().Add(time.Minute)))
+
+	c.advance(present.Sub(c.now()))
+	must(t, s.ClockSetBack(t.Context()))
+
+	if open, err := s.OpenAlerts(t.Context()); err != nil || len(open) != 1 || open[0].Since.After(c.now()) {
+		t.Errorf("open alerts %+v, %v", open, err)
+	}
+	if messages, err := s.PendingMessages(t.Context(), c.now(), 10); err != nil || len(messages) != 1 {
+		t.Errorf("%d messages due, want the one that failed (%v)", len(messages), err)
+	}
+	if legs, err := s.DueLegs(t.Context(), "pacs", c.now(), 10); err != nil || len(legs) != 2 {
+		t.Errorf("%d legs due, want both (%v)", len(legs), err)
+	}
+	if study, err := s.Study(t.Context(), "1.2"); err != nil || study.LastReceived.After(c.now()) {
+		t.Errorf("study %+v, %v", study, err)
+	}
+}

@@ -34,6 +34,7 @@ const (
 	StepMissing          = "recover: missing files recorded"
 	StepLedgerMovedAside = "recover: ledger moved aside"
 	StepRecovered        = "recover: noted"
+	StepClockSetBack     = "schedules brought back to the present"
 
 	beforeCommit = " (before commit)"
 )
@@ -47,7 +48,7 @@ func Steps() []string {
 	for _, transaction := range []string{
 		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
-		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered,
+		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered, StepClockSetBack,
 	} {
 		steps = append(steps, transaction+beforeCommit, transaction)
 	}
