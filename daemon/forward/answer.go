@@ -1,6 +1,9 @@
 package forward
 
-import "ichwatch/dimse"
+import (
+	"ichwatch/dimse"
+	"ichwatch/dimse/command"
+)
 
 // verdict is what an answer of the destination means for the leg.
 type verdict int
@@ -24,7 +27,7 @@ func judge(s dimse.Status, contested bool) verdict {
 			return park
 		}
 		return done
-	case dimse.StatusProcessingFailure:
+	case dimse.StatusProcessingFailure, command.StatusResourceLimitation:
 		return again
 	}
 	if s&0xFF00 == dimse.StatusOutOfResources {

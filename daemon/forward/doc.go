@@ -12,7 +12,7 @@
 //     which the destination has kept the instance, and 0111H, by which it says
 //     that it had it already. Where another data set came under the same UID,
 //     0111H is a refusal: which of the two it has, it does not say.
-//   - Try again: A7xxH, 0110H, and whatever kept an answer from coming: no
+//   - Try again: A7xxH, 0110H, 0213H, and whatever kept an answer from coming: no
 //     connection, a rejected association, an abort, a time-out. The leg waits
 //     longer each time, up to a limit, and is never given up. So does the
 //     destination: after a failure nothing else is tried on it for a while that

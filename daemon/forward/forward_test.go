@@ -327,7 +327,7 @@ func realSeries(t *testing.T) (all []object) {
 func TestJudge(t *testing.T) {
 	for status, want := range map[dimse.Status]verdict{
 		0x0000: done, 0xB000: done, 0xB006: done, 0xB007: done, 0x0111: done,
-		0xA700: again, 0xA701: again, 0xA7FF: again, 0x0110: again,
+		0xA700: again, 0xA701: again, 0xA7FF: again, 0x0110: again, 0x0213: again,
 		0xA900: park, 0xA901: park, 0xC000: park, 0xC123: park, 0xCFFF: park, 0x0122: park,
 		0x0124: park, 0x0112: park, 0x0211: park, 0xB001: park, 0xA600: park, 0xA800: park, 0xFF00: park, 0xFE00: park, 0x0001: park,
 	} {
