@@ -128,19 +128,27 @@ func TestPromise2_ForwardedByteIdenticalToRealPeers(t *testing.T) {
 	t.Logf("%d data sets, SHA-256 the same as sent at storescp, at Orthanc and in the spool", len(sent))
 }
 
-// The whole line: storescu pushes a bleed, mosquitto_sub sees the alert and the outcome, mosquitto_pub acknowledges, and
-// the ledger has it all.
-func TestLine(t *testing.T) {
-	broker := dimsetest.FreePort(t)
-	printed := startMosquitto(t, broker)
+// wholeLine configures a daemon with the phantom model, mosquitto as its broker and storescp as its PACS, both running.
+// printed is what mosquitto_sub sees, broker the broker's port.
+func wholeLine(t *testing.T) (cfg *configs.Config, printed *dimsetest.Output, broker string) {
+	t.Helper()
+	broker = dimsetest.FreePort(t)
+	printed = startMosquitto(t, broker)
 	pacs := dimsetest.FreePort(t)
 	dimsetest.Start(t, pacs, "storescp", "+B", "+xa", "-pm", "-od", t.TempDir(), pacs)
 
-	cfg := config(t)
+	cfg = config(t)
 	cfg.Alerts.MQTT.Broker = "tcp://127.0.0.1:" + broker
 	cfg.Destinations = []configs.Destination{destination("storescp", pacs)}
 	cfg.Triage.Models = []string{phantomModel(t)}
 	cfg.ONNXRuntime.Library = onnxRuntime(t)
+	return cfg, printed, broker
+}
+
+// The whole line: storescu pushes a bleed, mosquitto_sub sees the alert and the outcome, mosquitto_pub acknowledges, and
+// the ledger has it all.
+func TestLine(t *testing.T) {
+	cfg, printed, broker := wholeLine(t)
 	d := start(t, cfg)
 	eventually(t, "the device is online", func() bool {
 		states := messages(printed, "ichwatch/v1/north/ct1/state")
@@ -242,15 +250,7 @@ func TestPromise3_ForwardingNeedsNeitherModelNorBroker(t *testing.T) {
 // TestPromise7_NoIdentityLeaves runs a study through everything, at debug level, and looks for the phantom's name and
 // record number in the log, in file names and in everything that went over the broker.
 func TestPromise7_NoIdentityLeaves(t *testing.T) {
-	broker := dimsetest.FreePort(t)
-	printed := startMosquitto(t, broker)
-	pacs := dimsetest.FreePort(t)
-	dimsetest.Start(t, pacs, "storescp", "+B", "+xa", "-pm", "-od", t.TempDir(), pacs)
-	cfg := config(t)
-	cfg.Alerts.MQTT.Broker = "tcp://127.0.0.1:" + broker
-	cfg.Destinations = []configs.Destination{destination("storescp", pacs)}
-	cfg.Triage.Models = []string{phantomModel(t)}
-	cfg.ONNXRuntime.Library = onnxRuntime(t)
+	cfg, printed, _ := wholeLine(t)
 	d := start(t, cfg)
 
 	files := writePhantom(t, phantom.Subdural, phantom.SetOptions{Seed: 2, Plain: true})

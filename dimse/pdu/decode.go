@@ -53,25 +53,10 @@ func decodeAssociateRQ(b []byte) (*AssociateRQ, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := map[byte]bool{}
-	return p, eachItem(items, func(typ byte, b []byte) error {
-		if err := once(seen, typ); err != nil {
-			return err
-		}
-		switch typ {
-		case itemApplicationContext:
-			p.ApplicationContext = dicom.ParseUID(b)
-		case itemPresentationContextRQ:
-			if len(p.PresentationContexts) == MaxPresentationContexts {
-				return fmt.Errorf("more than %d presentation contexts", MaxPresentationContexts)
-			}
-			pc, err := decodePresentationContextRQ(b)
-			p.PresentationContexts = append(p.PresentationContexts, pc)
-			return err
-		case itemUserInformation:
-			return p.UserInformation.decode(b)
-		}
-		return nil
+	return p, decodeVariableItems(items, &p.ApplicationContext, &p.UserInformation, itemPresentationContextRQ, func(b []byte) error {
+		pc, err := decodePresentationContextRQ(b)
+		p.PresentationContexts = append(p.PresentationContexts, pc)
+		return err
 	})
 }
 
@@ -81,23 +66,33 @@ func decodeAssociateAC(b []byte) (*AssociateAC, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p, decodeVariableItems(items, &p.ApplicationContext, &p.UserInformation, itemPresentationContextAC, func(b []byte) error {
+		pc, err := decodePresentationContextAC(b)
+		p.PresentationContexts = append(p.PresentationContexts, pc)
+		return err
+	})
+}
+
+// decodeVariableItems decodes what follows the fixed fields of both PDUs, which
+// differ in the type of their presentation context items alone (PS3.8 Tables
+// 9-11 and 9-17).
+func decodeVariableItems(items []byte, application *dicom.UID, user *UserInformation, contextItem byte, context func([]byte) error) error {
 	seen := map[byte]bool{}
-	return p, eachItem(items, func(typ byte, b []byte) error {
+	contexts := 0
+	return eachItem(items, func(typ byte, b []byte) error {
 		if err := once(seen, typ); err != nil {
 			return err
 		}
 		switch typ {
 		case itemApplicationContext:
-			p.ApplicationContext = dicom.ParseUID(b)
-		case itemPresentationContextAC:
-			if len(p.PresentationContexts) == MaxPresentationContexts {
+			*application = dicom.ParseUID(b)
+		case contextItem:
+			if contexts++; contexts > MaxPresentationContexts {
 				return fmt.Errorf("more than %d presentation contexts", MaxPresentationContexts)
 			}
-			pc, err := decodePresentationContextAC(b)
-			p.PresentationContexts = append(p.PresentationContexts, pc)
-			return err
+			return context(b)
 		case itemUserInformation:
-			return p.UserInformation.decode(b)
+			return user.decode(b)
 		}
 		return nil
 	})
