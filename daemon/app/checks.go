@@ -122,6 +122,9 @@ func (a *App) lookAtDisk(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if disk.Free < uint64(a.cfg.Spool.Reserve) {
+		return fmt.Errorf("%d MiB are free, less than spool.reserve: objects are refused", disk.Free>>20)
+	}
 	if used := disk.InUse(); used >= float64(a.cfg.Spool.HighWatermark) {
 		return fmt.Errorf("%.1f %% of the disk is in use: new associations are refused; see which destination holds up removal, or give the spool more space", 100*used)
 	}

@@ -86,3 +86,23 @@ func TestReadinessTellsOfADeadDestination(t *testing.T) {
 		return r.Parts[part] == "ok" && d.forwarded(t, len(files))
 	})
 }
+
+// Below the reserve every object is refused with A700H, however far the watermark is.
+func TestReadinessTellsOfAFullDisk(t *testing.T) {
+	for name, fill := range map[string]func(*configs.Config){
+		"below the reserve":   func(cfg *configs.Config) { cfg.Spool.Reserve = 1 << 60 },
+		"above the watermark": func(cfg *configs.Config) { cfg.Spool.HighWatermark = 1e-9 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			fill(cfg)
+			d := start(t, cfg)
+			if status, r := d.report(t, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(r.Parts["spool"], "refused") {
+				t.Errorf("%d %q", status, r.Parts["spool"])
+			}
+			if status, _ := d.report(t, "/healthz"); status != http.StatusOK {
+				t.Errorf("a full disk is no reason to be restarted: %d", status)
+			}
+		})
+	}
+}
