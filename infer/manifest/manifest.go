@@ -64,6 +64,11 @@ type Window struct {
 }
 
 // Crop tells how the head is found and how much is kept around it.
+//
+// A slice that was exported in one window has no air: whatever lies below the
+// window shows its lower end. So where no value of the head finder's grid lies
+// below Threshold, the lowest of them is taken for air, and the threshold of this
+// slice is that value + 10 HU.
 type Crop struct {
 	Threshold   float64 `yaml:"threshold"`    // HU at and above which a pixel may belong to the head
 	Margin      float64 `yaml:"margin"`       // kept on each side, as a part of the head's longer side

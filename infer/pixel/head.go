@@ -17,6 +17,11 @@ var ErrNoHead = errors.New("no head found in the slice")
 // are alike.
 const gridCells = 128
 
+// clippedAir is how far, in HU, the head stands out at least from air that an
+// export has cut off: JPEG noise stays below it, and gray and white matter above
+// it in every brain window.
+const clippedAir = 10
+
 // Box is a part of a slice, in pixels, both ends included.
 type Box struct{ Top, Left, Bottom, Right int }
 
@@ -27,7 +32,9 @@ type Square struct{ Top, Left, Side int }
 // FindHead gives the box of the largest connected thing that is at least as
 // dense as the threshold. It looks at every s-th pixel only (s so that a grid of
 // some 128 cells a side is left); one erosion cuts thin bridges to a table or a
-// head holder.
+// head holder. In a slice that was exported in one window, so that nothing in it
+// lies below the threshold, the lowest value is taken for air; see
+// manifest.Crop.
 func FindHead(img *infer.Image, c manifest.Crop) (Box, error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
@@ -40,7 +47,7 @@ func (s *scratch) findHead(img *infer.Image, c manifest.Crop) (Box, error) {
 	}
 	step := max(1, min(img.Rows, img.Columns)/gridCells)
 	height, width := (img.Rows+step-1)/step, (img.Columns+step-1)/step
-	mask := s.erodedMask(img, c.Threshold, step, height, width)
+	mask := s.erodedMask(img, headFrom(img, c.Threshold, step), step, height, width)
 	largest := s.largestComponent(mask, width)
 	if largest.cells == 0 || float64(largest.cells) < c.MinimumArea*float64(height*width) {
 		return Box{}, ErrNoHead
@@ -55,21 +62,37 @@ func (s *scratch) findHead(img *infer.Image, c manifest.Crop) (Box, error) {
 	}, nil
 }
 
-// erodedMask gives the grid with a 1 where a cell and its eight neighbours reach
-// the threshold, row by row. Cells at the rim have neighbours outside, which do
+// headFrom gives the lowest HU that may belong to the head: the threshold or,
+// where all the grid reaches it, what stands out from the lowest there is.
+func headFrom(img *infer.Image, threshold float64, step int) int32 {
+	from := int32(math.Ceil(min(max(threshold, math.MinInt16), math.MaxInt16+1)))
+	lowest := int32(math.MaxInt16)
+	for y := 0; y < img.Rows; y += step {
+		for x := 0; x < img.Columns; x += step {
+			hu := int32(img.HU[y*img.Columns+x])
+			if hu < from {
+				return from // at the first pixel, as a rule
+			}
+			lowest = min(lowest, hu)
+		}
+	}
+	return lowest + clippedAir
+}
+
+// erodedMask gives the grid with a 1 where a cell and its eight neighbours are at
+// least as dense as from, row by row. Cells at the rim have neighbours outside, which do
 // not; so the rim is empty, and neighbours of set cells always exist.
-func (s *scratch) erodedMask(img *infer.Image, threshold float64, step, height, width int) []uint8 {
+func (s *scratch) erodedMask(img *infer.Image, from int32, step, height, width int) []uint8 {
 	s.mask, s.eroded = grown(s.mask, height*width), grown(s.eroded, height*width)
-	lowest := int32(math.Ceil(min(max(threshold, math.MinInt16), math.MaxInt16+1)))
 	// Rows are eroded along x while they are read, then along y.
 	for y := range height {
 		row := s.mask[y*width : (y+1)*width]
 		pixels := img.HU[y*step*img.Columns : (y*step+1)*img.Columns]
-		before, here := uint8(0), set(pixels[0], lowest)
+		before, here := uint8(0), set(pixels[0], from)
 		for x := range row {
 			after := uint8(0)
 			if x+1 < width {
-				after = set(pixels[(x+1)*step], lowest)
+				after = set(pixels[(x+1)*step], from)
 			}
 			row[x] = before & here & after
 			before, here = here, after
@@ -82,8 +105,8 @@ func (s *scratch) erodedMask(img *infer.Image, threshold float64, step, height, 
 	return s.eroded
 }
 
-func set(hu int16, lowest int32) uint8 {
-	if int32(hu) >= lowest {
+func set(hu int16, from int32) uint8 {
+	if int32(hu) >= from {
 		return 1
 	}
 	return 0

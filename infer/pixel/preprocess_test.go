@@ -3,6 +3,7 @@ package pixel
 import (
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 
@@ -102,6 +103,51 @@ func TestInputIgnoresTheSurroundings(t *testing.T) {
 			if got[i] != want[i] {
 				t.Fatalf("%s: value %d is %v, want %v", name, i, got[i], want[i])
 			}
+		}
+	}
+}
+
+// Slices exported in one window have no air; its lower end stands for it. The
+// same cases hold in models/train/ichtrain/selftest.py.
+func TestFindHeadWhereAirIsClipped(t *testing.T) {
+	crop := testManifest(16, 16).Crop
+	clipped := func(low, high int16) *infer.Image {
+		img := ellipse(512, 512, 250, 260, 200, 160)
+		for i, hu := range img.HU {
+			img.HU[i] = min(max(hu, low), high)
+		}
+		return img
+	}
+	level := func(outside, inside, corner int16) *infer.Image {
+		img := &infer.Image{Rows: 128, Columns: 128, HU: slices.Repeat([]int16{outside}, 128*128)}
+		for y := 30; y < 90; y++ {
+			copy(img.HU[y*128+30:], slices.Repeat([]int16{inside}, 60))
+		}
+		img.HU[0] = corner
+		return img
+	}
+	whole, err := FindHead(clipped(-1024, 3000), crop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		img  *infer.Image
+		want Box // zero: no head
+	}{
+		"window 40/80":                 {clipped(0, 80), whole},
+		"window 40/120":                {clipped(-20, 100), whole},
+		"just above the threshold":     {clipped(-299, 500), whole},
+		"noise below what stands out":  {level(9, 40, 0), Box{30, 30, 89, 89}},
+		"at the threshold is no air":   {level(-300, -290, -300), Box{30, 30, 89, 89}},
+		"a single pixel below it is":   {level(-300, -290, -301), Box{0, 0, 127, 127}},
+		"nothing stands out":           {level(-300, -291, -300), Box{}},
+		"one value":                    {level(40, 40, 40), Box{}},
+		"one value, nothing above it":  {level(math.MaxInt16, math.MaxInt16, math.MaxInt16), Box{}},
+		"the densest that can be told": {level(math.MaxInt16-10, math.MaxInt16, math.MaxInt16-10), Box{30, 30, 89, 89}},
+	} {
+		got, err := FindHead(c.img, crop)
+		if got != c.want || errors.Is(err, ErrNoHead) != (c.want == Box{}) {
+			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
 		}
 	}
 }

@@ -40,7 +40,9 @@ def head(rows, columns, cy, cx, ry, rx, seed, table=None, fill=-1000):
 def find_head(hu):
     rows, columns = hu.shape
     s = max(1, min(rows, columns) // 128)
-    mask = hu[::s, ::s] >= THRESHOLD
+    grid = hu[::s, ::s]
+    threshold = THRESHOLD if (grid < THRESHOLD).any() else int(grid.min()) + 10
+    mask = grid >= threshold
     padded = np.pad(mask, 1)  # outside counts as not set
     eroded = np.ones_like(mask)
     for dy in range(3):
@@ -104,6 +106,8 @@ CASES = [
     ("nothing but air", np.full((80, 80), -1000, np.int16), 24, 24, 1),
     ("a ring that the erosion takes away", ring(), 24, 24, 1),
     ("too small for a head", head(160, 160, 80, 80, 17, 15, 10), 24, 24, 1),
+    ("air clipped at 0 HU, grid of every second pixel", np.clip(head(270, 300, 130, 160, 100, 80, 11), 0, 80), 32, 32, 1),
+    ("air clipped, no head", np.full((80, 80), -20, np.int16), 24, 24, 1),
 ]
 
 

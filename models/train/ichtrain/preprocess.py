@@ -2,7 +2,9 @@
 
 The steps, whose parameters all stand in the manifest:
 
-1. find the head on a coarse grid: threshold, one 3x3 erosion, largest 4-connected component, its box;
+1. find the head on a coarse grid: threshold, one 3x3 erosion, largest 4-connected component, its box. Where no value
+   of the grid lies below the threshold, as in a slice that was exported in one window, the lowest of them is taken for
+   air and the threshold of this slice is that value + 10 HU;
 2. crop a square around the box with a margin; what lies outside the image is air;
 3. window the crop in HU, one channel a window, to 0..1;
 4. resample each channel to the input size with the antialiased triangle filter;
@@ -23,6 +25,7 @@ from scipy import ndimage
 
 AIR = -1024
 GRID = 128  # cells along the shorter side of the image, at least
+CLIPPED_AIR = 10  # HU by which the head stands out at least from air that an export has cut off
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 
 
@@ -61,7 +64,11 @@ def find_head(hu: np.ndarray, threshold: float, minimum_area: float) -> Box:
     """Box of the head in hu [rows, columns]. Raises NoHead."""
     rows, columns = hu.shape
     step = max(1, min(rows, columns) // GRID)
-    mask = hu[::step, ::step] >= threshold
+    grid = hu[::step, ::step]
+    lowest = int(grid.min())
+    if lowest >= threshold:
+        threshold = lowest + CLIPPED_AIR
+    mask = grid >= threshold
     mask = ndimage.binary_erosion(mask, structure=np.ones((3, 3), bool), border_value=0)
     labels, count = ndimage.label(mask, structure=CROSS)
     if count == 0:

@@ -55,6 +55,31 @@ def test_no_head() -> None:
         raise AssertionError("a head was found where there is none")
 
 
+def test_head_is_found_where_air_is_clipped() -> None:
+    """Slices exported in one window: the lower end of the window stands for air."""
+    hu = head()
+    want = find_head(hu, -300, 0.04)
+    for low, high in ((0, 80), (-20, 100), (-299, 500)):
+        assert find_head(np.clip(hu, low, high), -300, 0.04) == want, (low, high)
+    for outside, inside, corner, found in (  # as in infer/pixel/preprocess_test.go
+        (9, 40, 0, Box(30, 30, 89, 89)),  # noise below what stands out
+        (-300, -290, -300, Box(30, 30, 89, 89)),  # at the threshold is no air
+        (-300, -290, -301, Box(0, 0, 127, 127)),  # a single pixel below it is
+        (-300, -291, -300, None),  # nothing stands out
+        (40, 40, 40, None),
+        (32767, 32767, 32767, None),
+        (32757, 32767, 32757, Box(30, 30, 89, 89)),
+    ):
+        level = np.full((128, 128), outside, np.int16)
+        level[30:90, 30:90] = inside
+        level[0, 0] = corner
+        try:
+            got = find_head(level, -300, 0.04)
+        except NoHead:
+            got = None
+        assert got == found, (outside, inside, corner, got)
+
+
 def test_first_of_two_equal_components_wins() -> None:
     hu = np.full((128, 128), -1000, np.int16)
     hu[70:110, 10:50] = 0
