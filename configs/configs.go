@@ -101,11 +101,12 @@ type Retry struct {
 
 // Triage says whether, with what and at which slices to look.
 type Triage struct {
-	Enabled     bool          `mapstructure:"enabled"`
-	Models      []string      `mapstructure:"models"`  // absolute folders
-	Workers     int           `mapstructure:"workers"` // 0: as many as cores
-	Quiet       time.Duration `mapstructure:"quiet"`
-	Eligibility Eligibility   `mapstructure:"eligibility"`
+	Enabled        bool          `mapstructure:"enabled"`
+	Models         []string      `mapstructure:"models"`          // absolute folders
+	OperatingPoint string        `mapstructure:"operating_point"` // empty: the model's default
+	Workers        int           `mapstructure:"workers"`         // 0: as many as cores
+	Quiet          time.Duration `mapstructure:"quiet"`
+	Eligibility    Eligibility   `mapstructure:"eligibility"`
 }
 
 // Eligibility is the gate in front of the models. All texts are DICOM code

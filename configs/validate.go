@@ -91,6 +91,9 @@ func (d *document) validateTriage(c *Triage) {
 	if len(c.Models) > 1 {
 		d.reject(entry("triage.models", 1), c.Models[1], &valueError{"is one model too many", "one model, or [] for none", ""})
 	}
+	if c.OperatingPoint != "" {
+		d.name32("triage.operating_point", c.OperatingPoint)
+	}
 	within(d, "triage.workers", c.Workers, 0, 256)
 	within(d, "triage.quiet", c.Quiet, time.Second, time.Hour)
 	e := &c.Eligibility

@@ -28,12 +28,13 @@ import (
 
 // assessment is a call of ichwatch assess.
 type assessment struct {
-	dir, labels, model, out string
-	format                  string
-	config, library         string
-	partial                 bool
-	pictures, workers       int
-	options                 assess.Options
+	dir, labels, out  string
+	model, point      string
+	format            string
+	config, library   string
+	partial           bool
+	pictures, workers int
+	options           assess.Options
 }
 
 func assessCommand() *cobra.Command {
@@ -45,7 +46,8 @@ func assessCommand() *cobra.Command {
 model, study rule) and reports accuracy, sensitivity, specificity and AUC of each
 class and of any hemorrhage with 95 % intervals over patients, confusion, ROC and
 precision-recall curves, calibration, study-level figures, operating points and
-the worst errors with their activation maps.
+the worst errors with their activation maps. What the model's manifest expects at
+its operating point is held against what is measured.
 
 The table of labels has a row a slice: file (path below DIR) or sop_instance_uid,
 study or patient or both, and a column of 0 and 1 for each class; series, normal
@@ -89,6 +91,7 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&a.model, "model", "m", "", "model folder (default: the phantom model in this program)")
+	f.StringVar(&a.point, "operating-point", "", "operating point of the model (default: the model's)")
 	f.StringVarP(&a.labels, "labels", "l", "", "table of labels, CSV (default: DIR/labels.csv)")
 	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
 	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files) or ct-ich (JPEG pairs)")
@@ -117,6 +120,10 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	if err != nil {
 		return err
 	}
+	point, err := m.Point(a.point)
+	if err != nil {
+		return err
+	}
 	set, err := a.open(cmd, m, format)
 	if err != nil {
 		return err
@@ -132,14 +139,14 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	defer func() { err = errors.Join(err, classifier.Close()) }()
 
 	examiner := &triage.Examiner{
-		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: study.NewRule(m)},
+		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: study.NewRule(m.Classes, point.Thresholds, m.StudyRule)},
 		Calls: a.workers, Timeout: 5 * time.Minute,
 	}
 	x, err := set.Examine(cmd.Context(), examiner, a.workers, newProgress(cmd.ErrOrStderr(), "slices").step)
 	if err != nil {
 		return err
 	}
-	data, counts, slice := x.Data(m)
+	data, counts, slice := x.Data(m.Classes, point.Thresholds)
 	if counts.Classified == 0 {
 		return fmt.Errorf("no slice could be classified: %s", commonReasons(counts.Ineligible, counts.Failed))
 	}
@@ -148,7 +155,7 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	if err != nil {
 		return err
 	}
-	r := a.report(m, x, counts, figures, classifier.Provider())
+	r := a.report(m, point, x, counts, figures, classifier.Provider())
 	if a.out == "" {
 		return r.Markdown(cmd.OutOrStdout())
 	}
@@ -157,7 +164,7 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 			return err
 		}
 	}
-	table := func(w io.Writer) error { return x.WriteTable(w, m) }
+	table := func(w io.Writer) error { return x.WriteTable(w, m.Classes) }
 	if err := a.write(map[string]func(io.Writer) error{
 		"report.html": r.HTML, "report.md": r.Markdown, "assessment.json": r.JSON, "slices.csv": table,
 	}); err != nil {
@@ -214,13 +221,13 @@ func (a *assessment) open(cmd *cobra.Command, m *manifest.Manifest, format label
 	return set, nil
 }
 
-func (a *assessment) report(m *manifest.Manifest, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
+func (a *assessment) report(m *manifest.Manifest, point *manifest.OperatingPoint, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
 	seconds := x.Elapsed.Seconds()
 	return &report.Report{
 		Schema: report.Schema, Disclaimer: report.Disclaimer, Program: "ichwatch " + version, Created: time.Now().UTC().Truncate(time.Second),
 		Model: report.Model{
 			Name: m.Name, SHA256: m.SHA256(), Architecture: m.Architecture, Provider: provider,
-			Activation: string(m.Activation), Thresholds: m.Thresholds, IntendedUse: m.IntendedUse,
+			Activation: string(m.Activation), OperatingPoint: point.Name, Thresholds: point.Thresholds, IntendedUse: m.IntendedUse,
 			StudyRule: fmt.Sprintf("positive where at least %d of %d neighbouring slices reach the threshold of the same class; not analysed below %d slices or with gaps above %g mm",
 				m.StudyRule.Slices, m.StudyRule.Of, m.StudyRule.MinimumSlices, m.StudyRule.MaximumGap),
 		},
@@ -230,8 +237,9 @@ func (a *assessment) report(m *manifest.Manifest, x *labelled.Examination, count
 			NoFile: len(x.Set.NoFile), NoLabel: len(x.Set.NoLabel), Unread: len(x.Set.Unread), NoBone: len(x.Set.NoBone),
 			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Ignored: x.Set.Ignored,
 		},
-		Speed:   report.Speed{Slices: len(x.Results), Seconds: seconds, SlicesPerSecond: float64(len(x.Results)) / seconds, Workers: a.workers},
-		Figures: f,
+		Speed:    report.Speed{Slices: len(x.Results), Seconds: seconds, SlicesPerSecond: float64(len(x.Results)) / seconds, Workers: a.workers},
+		Expected: report.Compare(point.Expected, f),
+		Figures:  f,
 	}
 }
 
@@ -242,7 +250,7 @@ func (a *assessment) draw(ctx context.Context, library *onnx.Runtime, m *manifes
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return x.Pictures(ctx, m, c, d, slice, a.pictures)
+	return x.Pictures(ctx, c, d, slice, a.pictures)
 }
 
 // write keeps the report from others' eyes: there are pictures in it.
@@ -275,8 +283,8 @@ func summary(w io.Writer, page string, r *report.Report) error {
 	line := func(what string, b assess.Binary) string {
 		return fmt.Sprintf("%-8s any hemorrhage: AUC %s, sensitivity %s, specificity %s\n", what, figure(b.AUC), figure(b.Sensitivity), figure(b.Specificity))
 	}
-	_, err := fmt.Fprintf(w, "%s: %s on %d slices of %d studies, %.1f slices/s\n%s%s%s\n", page, r.Model.Name, r.Data.Classified, r.Data.Studies,
-		r.Speed.SlicesPerSecond, line("slices,", r.Slices.Any), line("studies,", r.Studies.Any), r.Disclaimer)
+	_, err := fmt.Fprintf(w, "%s: %s on %d slices of %d studies, %.1f slices/s\n%s%soperating point %s: %s\n%s\n", page, r.Model.Name, r.Data.Classified, r.Data.Studies,
+		r.Speed.SlicesPerSecond, line("slices,", r.Slices.Any), line("studies,", r.Studies.Any), r.Model.OperatingPoint, r.Expected.Summary(), r.Disclaimer)
 	return err
 }
 

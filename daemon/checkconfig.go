@@ -3,10 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ichwatch/configs"
+	"ichwatch/daemon/app"
+	"ichwatch/infer/manifest"
 )
 
 func checkConfigCommand() *cobra.Command {
@@ -17,9 +21,10 @@ func checkConfigCommand() *cobra.Command {
 		Short: "Report every mistake in a configuration file",
 		Long: `Reads a configuration as the daemon would and reports every mistake at once,
 each with its line, its key, what is wrong and what is allowed. In a file without
-mistakes it looks whether the files that it names are there, and whether ONNX
-Runtime has the hash that the file gives. Exits 0 where it found nothing wrong.
-Without FILE it reads ` + defaultConfig + `.`,
+mistakes it looks whether the files that it names are there, whether ONNX Runtime
+has the hash that the file gives, and whether the model is whole; it prints what
+may be expected of the model at the operating point in use. Exits 0 where it found
+nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 		Example: "  ichwatch check-config /etc/ichwatch/ichwatch.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if given := cmd.Flags().Changed("config"); len(args) > 1 || len(args) == 1 && given {
@@ -35,7 +40,16 @@ Without FILE it reads ` + defaultConfig + `.`,
 			if err != nil {
 				return reported(cmd, err)
 			}
-			if problems := configs.Check(cfg); len(problems) > 0 {
+			problems := configs.Check(cfg)
+			var m *manifest.Manifest
+			var point *manifest.OperatingPoint
+			if !slices.ContainsFunc(problems, aboutModels) {
+				var wrong configs.Problems
+				if m, point, err = app.ReadModel(cfg.Triage); errors.As(err, &wrong) {
+					problems = append(problems, wrong...)
+				}
+			}
+			if len(problems) > 0 {
 				verdict := reported(cmd, problems)
 				if len(problems.Fatal()) == 0 {
 					return fmt.Errorf("%w: the daemon starts all the same, without a model, and studies end as FAILED", verdict)
@@ -44,6 +58,9 @@ Without FILE it reads ` + defaultConfig + `.`,
 			}
 			if !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
+				if m != nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s, operating point %s: %s; suspected, not for diagnosis\n", m.Ref(), point.Name, point.Describe())
+				}
 			}
 			return nil
 		},
@@ -52,6 +69,9 @@ Without FILE it reads ` + defaultConfig + `.`,
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing when the file is right")
 	return cmd
 }
+
+// aboutModels tells problems with which a model's folder cannot be read.
+func aboutModels(p configs.Problem) bool { return strings.HasPrefix(p.Key, "triage.models") }
 
 // reported prints problems one a line, as compilers do, and leaves a short verdict for the end.
 func reported(cmd *cobra.Command, err error) error {

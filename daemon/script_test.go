@@ -26,10 +26,15 @@ func TestScripts(t *testing.T) {
 		}
 		t.Log("the scripts that run a model are skipped:", err)
 	}
+	shipped, err := filepath.Abs(filepath.Join("..", "models"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "scripts"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ICHWATCH_ONNXRUNTIME", library)
+			env.Setenv("MODELS", shipped)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "runtime" && library != "", nil },

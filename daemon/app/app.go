@@ -93,6 +93,8 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", a.model.err)
 	}
 	if a.model.err == nil {
+		a.log.Info("model in service; what it suspects is not for diagnosis", "model", a.model.String(),
+			"operating_point", a.model.point.Name, "expected", a.model.point.Describe())
 		// As for parked legs below: what was in the way, a model that did not load as a rule, may be mended.
 		switch n, err := a.spool.RetryFindings(ctx); {
 		case err != nil:

@@ -18,17 +18,36 @@ type model struct {
 	triage     *triage.Model // nil with err
 	err        error
 	classifier *onnx.Classifier
+	point      *manifest.OperatingPoint
 }
 
 var errNoModel = errors.New("none is configured")
 
-func loadModel(cfg *configs.Config) *model {
-	if !cfg.Triage.Enabled || len(cfg.Triage.Models) == 0 {
-		return &model{err: errNoModel}
+// ReadModel reads and verifies the model that a configuration names, and finds the operating point that it asks for. Both
+// are nil where no model is wanted. What is wrong comes as configs.Problems; one whose key is not triage.operating_point is
+// the model's.
+func ReadModel(t configs.Triage) (*manifest.Manifest, *manifest.OperatingPoint, error) {
+	if !t.Enabled || len(t.Models) == 0 {
+		return nil, nil, nil
 	}
-	m, err := manifest.Load(cfg.Triage.Models[0]) // configs allows one
+	m, err := manifest.Load(t.Models[0]) // configs allows one
+	if err != nil {
+		return nil, nil, configs.Problems{{Key: "triage.models[0]", Wrong: "cannot be used: " + err.Error(), Err: err}}
+	}
+	point, err := m.Point(t.OperatingPoint)
+	if err != nil {
+		return nil, nil, configs.Problems{{Key: "triage.operating_point", Wrong: "cannot be used: " + err.Error(), Err: err}}
+	}
+	return m, point, nil
+}
+
+func loadModel(cfg *configs.Config) *model {
+	m, point, err := ReadModel(cfg.Triage)
 	if err != nil {
 		return &model{err: err}
+	}
+	if m == nil {
+		return &model{err: errNoModel}
 	}
 	rt, err := onnx.OpenRuntime(cfg.ONNXRuntime.Library, cfg.ONNXRuntime.SHA256)
 	if err != nil {
@@ -39,8 +58,9 @@ func loadModel(cfg *configs.Config) *model {
 		return &model{err: err}
 	}
 	return &model{
-		triage:     &triage.Model{Classifier: classifier, Rule: study.NewRule(m)},
+		triage:     &triage.Model{Classifier: classifier, Rule: study.NewRule(m.Classes, point.Thresholds, m.StudyRule)},
 		classifier: classifier,
+		point:      point,
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"ichwatch/daemon/triage"
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
-	"ichwatch/infer/manifest"
 )
 
 // Examination is what the daemon's path made of a set.
@@ -98,10 +97,11 @@ type Counts struct {
 	Unclear    int            // studies that show nothing but doubtful slices, left out of the figures of studies
 }
 
-// Data gives what is to be assessed. slices are the indices into Set.Slices of
-// the data's.
-func (x *Examination) Data(m *manifest.Manifest) (d assess.Data, counts Counts, slices []int) {
-	d = assess.Data{Classes: m.Classes, Thresholds: m.Thresholds}
+// Data gives what is to be assessed: classes in the order of the model,
+// thresholds of the operating point in use. slices are the indices into
+// Set.Slices of the data's.
+func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]float64) (d assess.Data, counts Counts, slices []int) {
+	d = assess.Data{Classes: classes, Thresholds: thresholds}
 	counts = Counts{Ineligible: map[string]int{}, Failed: map[string]int{}}
 	studies := make([]struct {
 		truth    assess.Truth
@@ -149,17 +149,17 @@ func (x *Examination) Data(m *manifest.Manifest) (d assess.Data, counts Counts, 
 			counts.Unclear++
 			continue
 		}
-		d.Studies = append(d.Studies, x.study(m, s.patient, s.truth, s.objects))
+		d.Studies = append(d.Studies, x.study(classes, s.patient, s.truth, s.objects))
 	}
 	return d, counts, slices
 }
 
-func (x *Examination) study(m *manifest.Manifest, patient int, truth assess.Truth, objects []triage.Examined) assess.Study {
+func (x *Examination) study(classes []infer.Class, patient int, truth assess.Truth, objects []triage.Examined) assess.Study {
 	c := x.examiner.Conclude(objects)
-	s := assess.Study{Patient: patient, Truth: truth, Scores: make([]float64, len(m.Classes))}
+	s := assess.Study{Patient: patient, Truth: truth, Scores: make([]float64, len(classes))}
 	s.Outcome, _ = assess.ParseOutcome(string(c.Outcome)) // both lists are the same; a test holds them together
 	for _, f := range c.Findings {
-		for k, class := range m.Classes {
+		for k, class := range classes {
 			if class == f.Class {
 				s.Scores[k] = float64(f.Score)
 			}

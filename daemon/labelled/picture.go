@@ -14,7 +14,6 @@ import (
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
 	"ichwatch/infer/assess/report"
-	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
 	"ichwatch/infer/pixel"
 )
@@ -25,11 +24,11 @@ const pictureSide = 288
 // Pictures shows the slices that were judged most wrongly, n missed ones and n
 // false alarms at most, with the activation map of the class that was missed or
 // called. c is a classifier of the model that was assessed.
-func (x *Examination) Pictures(ctx context.Context, m *manifest.Manifest, c *onnx.Classifier, d *assess.Data, slice []int, n int) ([]report.Picture, error) {
+func (x *Examination) Pictures(ctx context.Context, c *onnx.Classifier, d *assess.Data, slice []int, n int) ([]report.Picture, error) {
 	missed, alarms := d.Worst(n)
 	var out []report.Picture
 	for i, k := range slices.Concat(missed, alarms) {
-		p, err := x.picture(ctx, m, c, d, k, slice[k], i < len(missed))
+		p, err := x.picture(ctx, c, d, k, slice[k], i < len(missed))
 		if err != nil {
 			return nil, fmt.Errorf("draw line %d of the labels: %w", x.Set.Slices[slice[k]].Line, err)
 		}
@@ -38,14 +37,14 @@ func (x *Examination) Pictures(ctx context.Context, m *manifest.Manifest, c *onn
 	return out, nil
 }
 
-func (x *Examination) picture(ctx context.Context, m *manifest.Manifest, c *onnx.Classifier, d *assess.Data, datum, slice int, missed bool) (report.Picture, error) {
+func (x *Examination) picture(ctx context.Context, c *onnx.Classifier, d *assess.Data, datum, slice int, missed bool) (report.Picture, error) {
 	l, s := &x.Set.Slices[slice], &d.Slices[datum]
 	p := report.Picture{
 		Slice: fmt.Sprintf("Line %d of the labels", l.Line), Missed: missed,
 		Truth: s.Truth.Classes(), Any: assess.AnyScore(d.Classes, s.Probabilities),
 	}
 	class := leading(d, s, missed)
-	p.Class, p.Score = m.Classes[class], s.Probabilities[class]
+	p.Class, p.Score = d.Classes[class], s.Probabilities[class]
 	img, err := x.Set.image(x.examiner, l)
 	if err != nil {
 		return p, err

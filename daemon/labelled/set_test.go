@@ -120,18 +120,19 @@ func (o oracle) Classify(context.Context, *infer.Image) (infer.Scores, error) {
 	return infer.Scores{Logits: p, Probabilities: p}, nil
 }
 
-func newManifest() *manifest.Manifest {
-	m := &manifest.Manifest{Classes: infer.Classes(), Thresholds: map[infer.Class]float64{}, StudyRule: manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30}}
+// half is the threshold of each class.
+func half() map[infer.Class]float64 {
+	thresholds := map[infer.Class]float64{}
 	for _, c := range infer.Classes()[1:] {
-		m.Thresholds[c] = 0.5
+		thresholds[c] = 0.5
 	}
-	return m
+	return thresholds
 }
 
-func examine(t *testing.T, s *Set, p float32, gate triage.Gate) (*Examination, *manifest.Manifest) {
+func examine(t *testing.T, s *Set, p float32, gate triage.Gate) *Examination {
 	t.Helper()
-	m := newManifest()
-	e := &triage.Examiner{Gate: gate, Model: &triage.Model{Classifier: oracle{p}, Rule: study.NewRule(m)}, Calls: 2}
+	rule := study.NewRule(infer.Classes(), half(), manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
+	e := &triage.Examiner{Gate: gate, Model: &triage.Model{Classifier: oracle{p}, Rule: rule}, Calls: 2}
 	steps := 0
 	x, err := s.Examine(t.Context(), e, 2, func(done, total int) {
 		if steps++; done != steps || total != len(s.Slices) {
@@ -139,7 +140,7 @@ func examine(t *testing.T, s *Set, p float32, gate triage.Gate) (*Examination, *
 		}
 	})
 	must(t, err)
-	return x, m
+	return x
 }
 
 func TestExamination(t *testing.T) {
@@ -155,8 +156,8 @@ func TestExamination(t *testing.T) {
 		"gate shuts": {0.9, triage.Gate{Closed: "shut"}, assess.NotAnalysed, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x, m := examine(t, s, c.p, c.gate)
-			d, counts, slice := x.Data(m)
+			x := examine(t, s, c.p, c.gate)
+			d, counts, slice := x.Data(infer.Classes(), half())
 			if counts.Classified+counts.Ineligible["shut"] != 20 || counts.Ineligible["shut"] != c.ineligible || len(counts.Failed) != 0 {
 				t.Errorf("%+v", counts)
 			}
@@ -178,9 +179,9 @@ func TestExamination(t *testing.T) {
 			}
 		})
 	}
-	x, m := examine(t, s, 0.25, triage.Gate{})
+	x := examine(t, s, 0.25, triage.Gate{})
 	var table strings.Builder
-	must(t, x.WriteTable(&table, m))
+	must(t, x.WriteTable(&table, infer.Classes()))
 	lines := strings.Split(strings.TrimSpace(table.String()), "\n")
 	if len(lines) != 21 || !strings.HasPrefix(lines[0], "line,patient,study,") || !strings.HasSuffix(lines[1], ",0.75,0.25,0,0,0,0") {
 		t.Errorf("%d lines: %s\n%s", len(lines), lines[0], lines[1])
@@ -250,7 +251,7 @@ p1_s3.jpg,1,3,0,0,0,0,0,1,1
 			t.Errorf("slice %d: %d x %d, %d HU; want %d", i, img.Rows, img.Columns, img.HU[100], want)
 		}
 	}
-	x, _ := examine(t, s, 0.9, triage.Gate{})
+	x := examine(t, s, 0.9, triage.Gate{})
 	if x.Results[0].Position != 5 || x.Results[1].Position != 10 || x.Results[0].Probabilities == nil {
 		t.Errorf("%+v", x.Results)
 	}
@@ -282,7 +283,7 @@ func TestDraw(t *testing.T) {
 }
 
 func TestLeading(t *testing.T) {
-	d := &assess.Data{Classes: infer.Classes(), Thresholds: newManifest().Thresholds}
+	d := &assess.Data{Classes: infer.Classes(), Thresholds: half()}
 	s := &assess.Slice{Probabilities: []float64{0.1, 0.6, 0.3, 0.05, 0, 0}}
 	s.Truth[infer.Subdural], s.Truth[infer.Intraventricular] = true, true
 	if got := leading(d, s, false); got != int(infer.Epidural) {

@@ -7,20 +7,19 @@ import (
 	"strconv"
 
 	"ichwatch/infer"
-	"ichwatch/infer/manifest"
 )
 
 // WriteTable writes what was found, a row a slice, so that every figure can be
 // computed again elsewhere. Slices, studies and patients are named by where the
-// table of labels has them, and by nothing of their own.
-func (x *Examination) WriteTable(w io.Writer, m *manifest.Manifest) error {
+// table of labels has them, and by nothing of their own. classes are the model's.
+func (x *Examination) WriteTable(w io.Writer, classes []infer.Class) error {
 	header := []string{"line", "patient", "study", "position_mm", "state", "reason", "doubtful"}
 	for _, c := range infer.Classes() {
 		if c.Hemorrhage() {
 			header = append(header, c.String())
 		}
 	}
-	for _, c := range m.Classes {
+	for _, c := range classes {
 		header = append(header, "p_"+c.String())
 	}
 	out := csv.NewWriter(w)
@@ -36,7 +35,7 @@ func (x *Examination) WriteTable(w io.Writer, m *manifest.Manifest) error {
 				row = append(row, flag(l.Truth[c]))
 			}
 		}
-		for k := range m.Classes {
+		for k := range classes {
 			p := ""
 			if r.Probabilities != nil {
 				p = strconv.FormatFloat(float64(r.Probabilities[k]), 'g', -1, 32)

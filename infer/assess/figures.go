@@ -58,7 +58,7 @@ type Binary struct {
 	Name     string `json:"name"`
 	Positive Count  `json:"positive"` // items that show it
 	Negative Count  `json:"negative"`
-	// Threshold is the manifest's; nil where the answer takes the thresholds of
+	// Threshold is the one in use; nil where the answer takes the thresholds of
 	// several classes.
 	Threshold *float64 `json:"threshold,omitempty"`
 	Matrix    Matrix   `json:"matrix"`

@@ -41,7 +41,7 @@ func LoadFS(folder fs.FS, where string) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w; is %s a model folder?", err, where)
 	}
-	var m Manifest
+	m := Manifest{where: file}
 	p := decode(text, &m)
 	if p.validate(&m) {
 		p.load(folder, &m)
@@ -130,6 +130,7 @@ func (p *problems) validate(m *Manifest) bool {
 		p.add("outputs.cam", "is the same output as logits")
 	}
 	p.classes(m)
+	p.points(m)
 	p.rule(m.StudyRule)
 	p.text("intended_use", m.IntendedUse)
 	return true
@@ -187,23 +188,6 @@ func (p *problems) classes(m *Manifest) {
 		p.add("classes", "names no hemorrhage class")
 	}
 	p.oneOf("activation", string(m.Activation), string(Softmax), string(Sigmoid))
-	for c, t := range m.Thresholds {
-		key := "thresholds." + c.String()
-		switch {
-		case !c.Hemorrhage():
-			p.add(key, "is the threshold of a class that is never found")
-		case whole && !seen[c]:
-			p.add(key, "is the threshold of a class that the model does not have")
-		case !(t > 0 && t < 1):
-			p.add(key, "is %v, wanted is a probability between 0 and 1", t)
-		}
-	}
-	for _, c := range m.Classes {
-		key := "thresholds." + c.String()
-		if _, there := m.Thresholds[c]; whole && c.Hemorrhage() && !there && !p.has(key) {
-			p.add(key, "is missing")
-		}
-	}
 }
 
 func (p *problems) rule(r StudyRule) {

@@ -23,23 +23,25 @@ const FileName = "manifest.yaml"
 
 // Manifest describes one model. Load alone makes valid ones.
 type Manifest struct {
-	Schema        int                     `yaml:"schema"`
-	Name          string                  `yaml:"name"`
-	Architecture  string                  `yaml:"architecture"`
-	File          File                    `yaml:"model"`
-	Input         Input                   `yaml:"input"`
-	Windows       []Window                `yaml:"windows"`
-	Crop          Crop                    `yaml:"crop"`
-	Resample      string                  `yaml:"resample"`
-	Normalisation Normalisation           `yaml:"normalisation"`
-	Outputs       Outputs                 `yaml:"outputs"`
-	Classes       []infer.Class           `yaml:"classes"`
-	Activation    Activation              `yaml:"activation"`
-	Thresholds    map[infer.Class]float64 `yaml:"thresholds"`
-	StudyRule     StudyRule               `yaml:"study_rule"`
-	Provenance    map[string]any          `yaml:"provenance"`
-	IntendedUse   string                  `yaml:"intended_use"`
+	Schema          int              `yaml:"schema"`
+	Name            string           `yaml:"name"`
+	Architecture    string           `yaml:"architecture"`
+	File            File             `yaml:"model"`
+	Input           Input            `yaml:"input"`
+	Windows         []Window         `yaml:"windows"`
+	Crop            Crop             `yaml:"crop"`
+	Resample        string           `yaml:"resample"`
+	Normalisation   Normalisation    `yaml:"normalisation"`
+	Outputs         Outputs          `yaml:"outputs"`
+	Classes         []infer.Class    `yaml:"classes"`
+	Activation      Activation       `yaml:"activation"`
+	DefaultPoint    string           `yaml:"operating_point"` // of OperatingPoints, by its name
+	OperatingPoints []OperatingPoint `yaml:"operating_points"`
+	StudyRule       StudyRule        `yaml:"study_rule"`
+	Provenance      map[string]any   `yaml:"provenance"`
+	IntendedUse     string           `yaml:"intended_use"`
 
+	where string
 	model []byte
 }
 
@@ -113,6 +115,9 @@ type StudyRule struct {
 	MinimumSlices int     `yaml:"minimum_slices"` // below this a study is not analysed rather than negative
 	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
 }
+
+// Where is the path of the manifest, for errors.
+func (m *Manifest) Where() string { return m.where }
 
 // Model gives the bytes of the model file whose hash was verified. They are not
 // to be changed.

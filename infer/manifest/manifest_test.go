@@ -67,13 +67,15 @@ func TestLoad(t *testing.T) {
 		Outputs:       Outputs{Logits: "logits", CAM: "cam"},
 		Classes:       infer.Classes(),
 		Activation:    Softmax,
-		Thresholds: map[infer.Class]float64{
+		DefaultPoint:  "half",
+		OperatingPoints: []OperatingPoint{{Name: "half", Thresholds: map[infer.Class]float64{
 			infer.Epidural: 0.5, infer.Subdural: 0.5, infer.Intraventricular: 0.5,
 			infer.Intraparenchymal: 0.5, infer.Subarachnoid: 0.5,
-		},
+		}}},
 		StudyRule:   StudyRule{Kind: RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 15},
 		Provenance:  map[string]any{"made_by": "make_models.py"},
 		IntendedUse: "tests only, not for diagnosis",
+		where:       filepath.Join(tiny, FileName),
 		model:       model,
 	}
 	if !reflect.DeepEqual(m, want) {
@@ -81,6 +83,67 @@ func TestLoad(t *testing.T) {
 	}
 	if ref := m.Ref(); ref.Name != "tiny" || len(ref.SHA256) != 64 {
 		t.Errorf("Ref gives %+v", ref)
+	}
+}
+
+// points is what tiny has.
+const points = `operating_points:
+- name: half
+  thresholds:
+    epidural: 0.5
+    subdural: 0.5
+    intraventricular: 0.5
+    intraparenchymal: 0.5
+    subarachnoid: 0.5
+`
+
+// several are operating points, the second with what is expected of it.
+const several = `operating_points:
+- {name: half, thresholds: {epidural: 0.5, subdural: 0.5, intraventricular: 0.5, intraparenchymal: 0.5, subarachnoid: 0.5}}
+- name: sensitive
+  thresholds: {epidural: 0.2, subdural: 0.2, intraventricular: 0.2, intraparenchymal: 0.2, subarachnoid: 0.1}
+  expected:
+    protocol: five folds by patient
+    slice:
+      any: {sensitivity: [0.9, 0.85, 0.94], specificity: [0.8, 0.75, 0.84]}
+      epidural: {sensitivity: [1, 0.6, 1], specificity: [0.99, 0.98, 1]}
+    study: {sensitivity: [0.95, 0.86, 0.99], specificity: [0.75, 0.6, 0.87]}
+`
+
+func TestOperatingPoints(t *testing.T) {
+	m, err := Load(folder(t, points, several))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{"": 0.5, "half": 0.5, "sensitive": 0.1} {
+		if o, err := m.Point(name); err != nil || o.Thresholds[infer.Subarachnoid] != want {
+			t.Errorf("point %q: %+v, %v", name, o, err)
+		}
+	}
+	o, err := m.Point("sensitive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Expected{
+		Protocol: "five folds by patient",
+		Slice: map[Question]Figures{
+			AnyHemorrhage: {Sensitivity: Figure{0.9, 0.85, 0.94}, Specificity: Figure{0.8, 0.75, 0.84}},
+			"epidural":    {Sensitivity: Figure{1, 0.6, 1}, Specificity: Figure{0.99, 0.98, 1}},
+		},
+		Study: Figures{Sensitivity: Figure{0.95, 0.86, 0.99}, Specificity: Figure{0.75, 0.6, 0.87}},
+	}
+	if !reflect.DeepEqual(o.Expected, want) {
+		t.Errorf("expected is\n%+v, want\n%+v", o.Expected, want)
+	}
+	_, err = m.Point("senstive")
+	var unknown *UnknownPointError
+	if !errors.As(err, &unknown) {
+		t.Fatal(err)
+	}
+	wantText := m.Where() + ` has no operating point "senstive"; it has half (expected figures are not stated); ` +
+		"sensitive (expected of studies: sensitivity 0.950 (0.860-0.990), specificity 0.750 (0.600-0.870), by five folds by patient)"
+	if got := err.Error(); got != wantText {
+		t.Errorf("got  %s\nwant %s", got, wantText)
 	}
 }
 
@@ -97,6 +160,7 @@ func TestLoadFS(t *testing.T) {
 
 // Each mistake is named with its key and line.
 func TestLoadRefuses(t *testing.T) {
+	const expected = "operating_points[0].expected"
 	for _, c := range []struct {
 		name, old, new string
 		key            string
@@ -140,18 +204,39 @@ func TestLoadRefuses(t *testing.T) {
 		{"class twice", "[normal, epidural", "[normal, subdural", "classes[2]", 13, "subdural is there twice"},
 		{"no normal", "[normal, ", "[", "classes", 13, "normal is missing"},
 		{"activation", "activation: softmax", "activation: relu", "activation", 14, "known is softmax or sigmoid"},
-		{"threshold missing", "  epidural: 0.5\n", "", "thresholds.epidural", 15, "is missing"},
-		{"threshold of 0", "epidural: 0.5", "epidural: 0", "thresholds.epidural", 16, "is 0"},
-		{"threshold of 1", "epidural: 0.5", "epidural: 1.0", "thresholds.epidural", 16, "is 1"},
-		{"threshold not a number", "epidural: 0.5", "epidural: .nan", "thresholds.epidural", 16, "is NaN"},
-		{"threshold of normal", "  epidural: 0.5", "  normal: 0.5\n  epidural: 0.5", "thresholds.normal", 16, "never found"},
-		{"threshold of nothing known", "  epidural: 0.5", "  edh: 0.5\n  epidural: 0.5", "thresholds.edh", 16, "not known"},
-		{"rule", "kind: adjacent", "kind: any", "study_rule.kind", 21, "known is adjacent"},
-		{"rule that cannot be met", "slices: 2, of: 3", "slices: 4, of: 3", "study_rule.of", 21, "fewer than the 4 slices"},
-		{"rule without slices", "slices: 2, of", "of", "study_rule.slices", 21, "is missing"},
-		{"gap of nothing", "maximum_gap_mm: 15", "maximum_gap_mm: 0", "study_rule.maximum_gap_mm", 21, "is 0"},
+		{"thresholds at the top", "activation: softmax", "activation: softmax\nthresholds: {epidural: 0.5}", "thresholds", 15, "is not known"},
+		{"no points", points, "operating_points: []\n", "operating_points", 16, "wanted is at least one"},
+		{"points left out", points, "", "operating_points", 0, "wanted is at least one"},
+		{"no default", "operating_point: half\n", "", "operating_point", 0, "is missing"},
+		{"another default", "operating_point: half", "operating_point: balanced", "operating_point", 15, `is "balanced", there are half`},
+		{"point without a name", "- name: half\n  thr", "- thr", "operating_points[0].name", 17, "is missing"},
+		{"point of two words", "name: half", "name: half way", "operating_points[0].name", 17, `is "half way", wanted are 1 to 32`},
+		{"point twice", "study_rule:", "- {name: half, thresholds: {}}\nstudy_rule:", "operating_points[1].name", 24, "half is there twice"},
+		{"point without thresholds", "study_rule:", "- {name: other}\nstudy_rule:", "operating_points[1].thresholds.subdural", 24, "is missing"},
+		{"threshold missing", "    epidural: 0.5\n", "", "operating_points[0].thresholds.epidural", 18, "is missing"},
+		{"threshold of 0", "epidural: 0.5", "epidural: 0", "operating_points[0].thresholds.epidural", 19, "is 0"},
+		{"threshold of 1", "epidural: 0.5", "epidural: 1.0", "operating_points[0].thresholds.epidural", 19, "is 1"},
+		{"threshold not a number", "epidural: 0.5", "epidural: .nan", "operating_points[0].thresholds.epidural", 19, "is NaN"},
+		{"threshold of normal", "    epidural: 0.5", "    normal: 0.5\n    epidural: 0.5", "operating_points[0].thresholds.normal", 19, "never found"},
+		{"threshold of nothing known", "    epidural: 0.5", "    edh: 0.5\n    epidural: 0.5", "operating_points[0].thresholds.edh", 19, "not known"},
+		{"expected of nothing", "study_rule:", "  expected:\nstudy_rule:", expected, 24, "is to be a mapping"},
+		{"expected of no studies", "study_rule:", "  expected: {protocol: p}\nstudy_rule:", expected + ".study.sensitivity", 24, "is missing"},
+		{"expected by nothing", "study_rule:", "  expected: {study: {}}\nstudy_rule:", expected + ".protocol", 24, "is missing"},
+		{"expected at length", "study_rule:", "  expected: {protocol: \"a\\nb\"}\nstudy_rule:", expected + ".protocol", 24, "several lines"},
+		{"expected of a class", "study_rule:", "  expected: {slice: {normal: {}}}\nstudy_rule:", expected + ".slice.normal", 24, "never found"},
+		{"expected of a stranger", "study_rule:", "  expected: {slice: {edh: {}}}\nstudy_rule:", expected + ".slice.edh", 24, "not known"},
+		{"figure alone", "study_rule:", "  expected: {study: {sensitivity: 0.9}}\nstudy_rule:", expected + ".study.sensitivity", 24, "a list of 3"},
+		{"figure of two", "study_rule:", "  expected: {study: {sensitivity: [0.9, 0.8]}}\nstudy_rule:", expected + ".study.sensitivity", 24, "a list of 3"},
+		{"figure in words", "study_rule:", "  expected: {study: {sensitivity: [0.9, 0.8, high]}}\nstudy_rule:", expected + ".study.sensitivity[2]", 24, "wanted is a number"},
+		{"figure outside its interval", "study_rule:", "  expected: {study: {sensitivity: [0.7, 0.8, 0.9]}}\nstudy_rule:", expected + ".study.sensitivity", 24, "is [0.7 0.8 0.9]"},
+		{"figure above one", "study_rule:", "  expected: {slice: {any: {specificity: [0.9, 0.8, 90]}}}\nstudy_rule:", expected + ".slice.any.specificity", 24, "within 0 to 1"},
+		{"figure no number", "study_rule:", "  expected: {slice: {any: {specificity: [.nan, 0, 1]}}}\nstudy_rule:", expected + ".slice.any.specificity", 24, "is [NaN 0 1]"},
+		{"rule", "kind: adjacent", "kind: any", "study_rule.kind", 24, "known is adjacent"},
+		{"rule that cannot be met", "slices: 2, of: 3", "slices: 4, of: 3", "study_rule.of", 24, "fewer than the 4 slices"},
+		{"rule without slices", "slices: 2, of", "of", "study_rule.slices", 24, "is missing"},
+		{"gap of nothing", "maximum_gap_mm: 15", "maximum_gap_mm: 0", "study_rule.maximum_gap_mm", 24, "is 0"},
 		{"no use", "intended_use: tests only, not for diagnosis", "", "intended_use", 0, "is missing"},
-		{"provenance", "{made_by: make_models.py}", "text", "provenance", 22, "is to be a mapping"},
+		{"provenance", "{made_by: make_models.py}", "text", "provenance", 25, "is to be a mapping"},
 		{"another input", "name: image", "name: input", "input.name", 7, `the model has ["image"]`},
 		{"another size", "height: 32", "height: 64", "input.name", 7, "has shape [-1 3 32 32] in the model, the manifest wants [-1 3 64 32]"},
 		{"another output", "logits: logits", "logits: scores", "outputs.logits", 12, `the model has ["logits" "cam"]`},
@@ -189,7 +274,7 @@ func TestLoadGivesEveryProblemAtOnce(t *testing.T) {
 		"width: 200", "width: wide",
 		"epidural: 0.5", "epidural: 7",
 		"slices: 2", "slice: 2"))
-	want := []string{"name", "model.sha256", "windows[1].width", "thresholds.epidural", "study_rule.slice", "study_rule.slices"}
+	want := []string{"name", "model.sha256", "windows[1].width", "operating_points[0].thresholds.epidural", "study_rule.slice", "study_rule.slices"}
 	var invalid *InvalidError
 	if !errors.As(err, &invalid) {
 		t.Fatal(err)
@@ -302,6 +387,13 @@ func lengthDelimited(number int, b []byte) []byte {
 	return append(append(varint(number<<3|2), varint(len(b))...), b...)
 }
 
+func pointNames(points []OperatingPoint) (names []string) {
+	for _, o := range points {
+		names = append(names, o.Name)
+	}
+	return names
+}
+
 // FuzzDecode: a manifest is read without panic and, where it is accepted, with
 // values that the rest can rely on.
 func FuzzDecode(f *testing.F) {
@@ -312,7 +404,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte("{}"))
 	f.Add([]byte("schema: 1\nname: {a: *b}\n"))
-	f.Add([]byte("schema: 1\nclasses: [normal, [], {}]\nthresholds: {? [1] : 2}\n"))
+	f.Add([]byte("schema: 1\nclasses: [normal, [], {}]\noperating_points: [{thresholds: {? [1] : 2}, expected: {slice: {any: [1]}}}]\n"))
+	f.Add(bytes.Replace(text, []byte(points), []byte(several), 1))
 	f.Add([]byte("schema: 1\nprovenance: &a {b: *a}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var m Manifest
@@ -326,9 +419,15 @@ func FuzzDecode(f *testing.F) {
 		if len(m.Windows) == 0 || len(m.Windows) != len(m.Normalisation.Mean) || len(m.Windows) != len(m.Normalisation.Std) {
 			t.Fatalf("windows and normalisation do not fit: %+v", m)
 		}
-		for _, c := range m.Classes {
-			if th := m.Thresholds[c]; c.Hemorrhage() && !(th > 0 && th < 1) {
-				t.Fatalf("%s has threshold %v", c, th)
+		for _, name := range append(pointNames(m.OperatingPoints), "") {
+			o, err := m.Point(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range m.Classes {
+				if th := o.Thresholds[c]; c.Hemorrhage() && !(th > 0 && th < 1) {
+					t.Fatalf("%s has threshold %v", c, th)
+				}
 			}
 		}
 		if r := m.StudyRule; r.Slices < 1 || r.Of < r.Slices || r.MinimumSlices < 1 || !(r.MaximumGap > 0) {

@@ -46,6 +46,9 @@ func (p *problems) value(key string, n *yaml.Node, v reflect.Value) {
 		p.add(key, "is an alias; write the value out")
 	case v.Addr().Type().Implements(textUnmarshaler):
 		p.scalar(key, n, v)
+	case v.Kind() == reflect.Pointer: // what may be left out
+		v.Set(reflect.New(v.Type().Elem()))
+		p.value(key, n, v.Elem())
 	case v.Kind() == reflect.Struct:
 		p.structure(key, n, v)
 	case v.Kind() == reflect.Slice:
@@ -54,17 +57,28 @@ func (p *problems) value(key string, n *yaml.Node, v reflect.Value) {
 			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
-		for i, item := range n.Content {
-			inner := fmt.Sprintf("%s[%d]", key, i)
-			p.lines[inner] = item.Line
-			p.value(inner, item, v.Index(i))
+		p.items(key, n, v)
+	case v.Kind() == reflect.Array:
+		if n.Kind != yaml.SequenceNode || len(n.Content) != v.Len() {
+			p.add(key, "is to be a list of %d", v.Len())
+			return
 		}
+		p.items(key, n, v)
 	case v.Kind() == reflect.Map && v.Type().Elem().Kind() != reflect.Interface:
 		p.mapping(key, n, v)
 	case v.Kind() == reflect.Map:
 		p.free(key, n, v)
 	default:
 		p.scalar(key, n, v)
+	}
+}
+
+// items decodes a sequence into a list of its length.
+func (p *problems) items(key string, n *yaml.Node, v reflect.Value) {
+	for i, item := range n.Content {
+		inner := fmt.Sprintf("%s[%d]", key, i)
+		p.lines[inner] = item.Line
+		p.value(inner, item, v.Index(i))
 	}
 }
 

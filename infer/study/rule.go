@@ -24,7 +24,7 @@ import (
 // cut finer than 0.2 mm.
 const samePlace = 0.1
 
-// Rule decides; NewRule makes it from a manifest. It is safe for concurrent use.
+// Rule decides; NewRule makes it from what a manifest says. It is safe for concurrent use.
 type Rule struct {
 	classes    []infer.Class // order of SliceEvidence.Probabilities
 	thresholds []float32     // for each of classes; 0 for Normal, which is never found
@@ -34,18 +34,19 @@ type Rule struct {
 	maximumGap float64       // mm, with the tolerance of positions on the grid
 }
 
-// NewRule takes classes, thresholds and study rule from a manifest.
-func NewRule(m *manifest.Manifest) *Rule {
+// NewRule takes the classes in the order of the probabilities to come, the
+// thresholds of an operating point (0..1, every hemorrhage class) and the rule.
+func NewRule(classes []infer.Class, thresholds map[infer.Class]float64, m manifest.StudyRule) *Rule {
 	r := &Rule{
-		classes:    slices.Clone(m.Classes),
-		thresholds: make([]float32, len(m.Classes)),
-		slices:     m.StudyRule.Slices,
-		of:         m.StudyRule.Of,
-		minimum:    m.StudyRule.MinimumSlices,
-		maximumGap: m.StudyRule.MaximumGap + samePlace,
+		classes:    slices.Clone(classes),
+		thresholds: make([]float32, len(classes)),
+		slices:     m.Slices,
+		of:         m.Of,
+		minimum:    m.MinimumSlices,
+		maximumGap: m.MaximumGap + samePlace,
 	}
-	for i, c := range m.Classes {
-		r.thresholds[i] = float32(m.Thresholds[c])
+	for i, c := range classes {
+		r.thresholds[i] = float32(thresholds[c])
 	}
 	return r
 }

@@ -18,6 +18,8 @@ func (r *Report) Markdown(w io.Writer) error {
 		r.Created.Format("2006-01-02"), r.Program, r.Speed.SlicesPerSecond, r.Model.Provider, r.Speed.Workers)
 	fmt.Fprintf(&b, "In brackets: 95 %% intervals, from %d draws of whole %s, or Wilson's where each counts once and where all draws agree.\n\n", r.Intervals.Rounds, plural(unit, 2))
 
+	r.Expected.markdown(&b, r.Model.OperatingPoint)
+
 	b.WriteString("## Slices\n\n")
 	questions(&b, append([]assess.Binary{r.Slices.Any}, r.Slices.Classes...), unit)
 	if m := r.Slices.SixWay; m != nil {
@@ -91,6 +93,23 @@ func (r *Report) Markdown(w io.Writer) error {
 	fmt.Fprintf(&b, "\n%s\n", r.Disclaimer)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (e *Expected) markdown(b *strings.Builder, point string) {
+	fmt.Fprintf(b, "## Expected and measured\n\nOperating point %s: %s.", point, e.Summary())
+	if e == nil {
+		b.WriteString("\n\n")
+		return
+	}
+	fmt.Fprintf(b, " Stated by: %s.\n\n| | | expected | measured | measured is |\n|---|---|---:|---:|---|\n", e.Protocol)
+	for _, c := range e.Figures {
+		words := c.Words()
+		if c.Outside() {
+			words = "**" + words + "**"
+		}
+		fmt.Fprintf(b, "| %s, %s | %s | %v | %s | %s |\n", c.Items, c.Question, c.Figure, c.Stated, text(c.Measured), words)
+	}
+	b.WriteString("\n")
 }
 
 func questions(b *strings.Builder, all []assess.Binary, unit string) {

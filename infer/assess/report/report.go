@@ -34,6 +34,8 @@ type Report struct {
 	Model      Model     `json:"model"`
 	Data       Data      `json:"data"`
 	Speed      Speed     `json:"speed"`
+	// Expected is nil where the manifest states nothing of the operating point.
+	Expected *Expected `json:"expected,omitempty"`
 
 	*assess.Figures
 
@@ -42,14 +44,15 @@ type Report struct {
 
 // Model says which model was assessed.
 type Model struct {
-	Name         string                  `json:"name"`
-	SHA256       string                  `json:"sha256"`
-	Architecture string                  `json:"architecture"`
-	Provider     string                  `json:"provider"`
-	Activation   string                  `json:"activation"`
-	Thresholds   map[infer.Class]float64 `json:"thresholds"`
-	StudyRule    string                  `json:"study_rule"` // in words
-	IntendedUse  string                  `json:"intended_use"`
+	Name           string                  `json:"name"`
+	SHA256         string                  `json:"sha256"`
+	Architecture   string                  `json:"architecture"`
+	Provider       string                  `json:"provider"`
+	Activation     string                  `json:"activation"`
+	OperatingPoint string                  `json:"operating_point"`
+	Thresholds     map[infer.Class]float64 `json:"thresholds"` // of the operating point
+	StudyRule      string                  `json:"study_rule"` // in words
+	IntendedUse    string                  `json:"intended_use"`
 }
 
 // Data counts what was looked at.
@@ -111,6 +114,7 @@ var pageStyle string
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"style":       func() template.CSS { return template.CSS(pageStyle) },
 	"estimate":    estimateHTML,
+	"stated":      statedHTML,
 	"short":       short,
 	"bar":         intervalBar,
 	"roc":         rocPlot,

@@ -6,13 +6,24 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/manifest"
 )
+
+// stated is what a manifest expects, in vain.
+var stated = &manifest.Expected{
+	Protocol: "five folds <by> patient",
+	Slice: map[manifest.Question]manifest.Figures{
+		manifest.AnyHemorrhage: {Sensitivity: manifest.Figure{1, 0.999, 1}, Specificity: manifest.Figure{0.5, 0, 1}},
+	},
+	Study: manifest.Figures{Sensitivity: manifest.Figure{0.001, 0, 0.002}, Specificity: manifest.Figure{0.5, 0, 1}},
+}
 
 // made is a report of a few slices; change may alter the data.
 func made(t *testing.T, change func(*assess.Data)) *Report {
@@ -45,10 +56,11 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 	}
 	return &Report{
 		Schema: Schema, Disclaimer: Disclaimer, Program: "ichwatch test", Created: time.Date(2026, 2, 3, 4, 5, 0, 0, time.UTC),
-		Model:   Model{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32), Thresholds: d.Thresholds, Provider: "cpu", Activation: "softmax"},
-		Data:    Data{Format: "phantom", Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
-		Speed:   Speed{SlicesPerSecond: 12.5, Workers: 2},
-		Figures: f,
+		Model:    Model{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32), Thresholds: d.Thresholds, Provider: "cpu", Activation: "softmax"},
+		Data:     Data{Format: "phantom", Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
+		Speed:    Speed{SlicesPerSecond: 12.5, Workers: 2},
+		Expected: Compare(stated, f),
+		Figures:  f,
 		Pictures: []Picture{
 			{Slice: "line 7 of the labels", Missed: true, Truth: []infer.Class{infer.Subdural}, Class: infer.Subdural, Plain: []byte("P"), Overlay: []byte("O")},
 			{Slice: "line 9 of the labels", Truth: []infer.Class{infer.Normal}, Class: infer.Epidural, Plain: []byte("P")},
@@ -71,6 +83,7 @@ func TestPage(t *testing.T) {
 	text := write(t, made(t, nil).HTML)
 	for _, part := range []string{
 		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), "data:image/png;base64,UA==", "line 7 of the labels",
+		"five folds &lt;by&gt; patient", "1.000<small>0.999–1.000</small>", "outside",
 		"no head in the slice", "prefers-color-scheme: dark", "@media print", "12.5 slices/s", "only 5 studies with it",
 	} {
 		if !strings.Contains(text, part) {
@@ -121,7 +134,7 @@ func TestPage(t *testing.T) {
 func TestMarkdownAndJSON(t *testing.T) {
 	r := made(t, nil)
 	text := write(t, r.Markdown)
-	for _, part := range []string{Disclaimer, "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3"} {
+	for _, part := range []string{Disclaimer, "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in the Markdown", part)
 		}
@@ -135,6 +148,50 @@ func TestMarkdownAndJSON(t *testing.T) {
 	}
 	if len(back.Slices.Classes) != 6 || back.Slices.Classes[2].Name != "subdural" {
 		t.Errorf("classes: %+v", back.Slices.Classes)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	wide := manifest.Figure{0.9, 0.8, 0.95}
+	binary := func(name string, sensitivity, specificity assess.Estimate) assess.Binary {
+		return assess.Binary{Name: name, Sensitivity: sensitivity, Specificity: specificity}
+	}
+	measured := func(value, low, high float64) assess.Estimate {
+		return assess.Estimate{Value: value, Low: low, High: high, Method: assess.Wilson}
+	}
+	f := &assess.Figures{
+		Studies: assess.StudyFigures{Any: binary("any hemorrhage", measured(0.8, 0.5, 0.9), measured(0.79, 0.7, 0.85))},
+		Slices: assess.SliceFigures{
+			Any:     binary("any hemorrhage", measured(0.96, 0.955, 0.97), measured(0.99, 0.94, 1)),
+			Classes: []assess.Binary{binary("epidural", assess.Estimate{Undefined: "none"}, measured(0.7, 0.6, 0.79)), binary("subdural", measured(0, 0, 0), measured(0, 0, 0))},
+		},
+	}
+	figures := manifest.Figures{Sensitivity: wide, Specificity: wide}
+	e := Compare(&manifest.Expected{Protocol: "p", Study: figures, Slice: map[manifest.Question]manifest.Figures{"any": figures, "epidural": figures}}, f)
+	var got []string
+	for _, c := range e.Figures {
+		got = append(got, strings.Join([]string{c.Items, c.Question, c.Figure, c.Words()}, " "))
+	}
+	want := []string{
+		"studies any hemorrhage sensitivity within",
+		"studies any hemorrhage specificity below, perhaps by chance",
+		"slices any hemorrhage sensitivity above",
+		"slices any hemorrhage specificity above, perhaps by chance",
+		"slices epidural sensitivity not measured",
+		"slices epidural specificity below",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := e.Summary(); !strings.HasPrefix(got, "4 of 5 measured figures lie outside") {
+		t.Error(got)
+	}
+	e.Figures = e.Figures[:1]
+	if got := e.Summary(); !strings.HasPrefix(got, "all of 1 ") {
+		t.Error(got)
+	}
+	if e := Compare(nil, f); e != nil || !strings.Contains(e.Summary(), "states no expected figures") {
+		t.Errorf("of nothing: %+v, %s", e, e.Summary())
 	}
 }
 

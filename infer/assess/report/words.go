@@ -10,6 +10,7 @@ import (
 
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/manifest"
 )
 
 // few is how many patients are too few to say more than the interval does.
@@ -70,6 +71,11 @@ func estimateHTML(e assess.Estimate) template.HTML {
 		mark = `<abbr title="Wilson's interval">w</abbr>`
 	}
 	return template.HTML(fmt.Sprintf(`%.3f<small>%.3f–%.3f%s</small>`, e.Value, e.Low, e.High, mark))
+}
+
+// statedHTML is the same for a figure of the manifest.
+func statedHTML(f manifest.Figure) template.HTML {
+	return template.HTML(fmt.Sprintf(`%.3f<small>%.3f–%.3f</small>`, f.Value(), f.Low(), f.High()))
 }
 
 // thresholdText gives the thresholds of an operating point.

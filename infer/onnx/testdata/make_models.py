@@ -167,12 +167,15 @@ normalisation: {{mean: {mean}, std: [0.25, 0.25, 0.25]}}
 outputs: {{logits: logits{cam}}}
 classes: [{classes}]
 activation: softmax
-thresholds:
-  epidural: 0.5
-  subdural: 0.5
-  intraventricular: 0.5
-  intraparenchymal: 0.5
-  subarachnoid: 0.5
+operating_point: half
+operating_points:
+- name: half
+  thresholds:
+    epidural: 0.5
+    subdural: 0.5
+    intraventricular: 0.5
+    intraparenchymal: 0.5
+    subarachnoid: 0.5
 study_rule: {{kind: adjacent, slices: 2, of: 3, minimum_slices: 8, maximum_gap_mm: 15}}
 provenance: {{made_by: make_models.py}}
 intended_use: tests only, not for diagnosis

@@ -30,7 +30,7 @@ def main() -> int:
     s = step("fit", "Train. Goes on where it stopped.")
     s.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="of the network itself")
     s.add_argument("--start", type=Path, help="weights to begin with: best.pt or checkpoint.pt of another run")
-    s = step("export", "Best weights to model.onnx and manifest.yaml, thresholds from the validation studies.")
+    s = step("export", "Best weights to model.onnx and manifest.yaml, operating points from the validation studies.")
     s.add_argument("--out", type=Path, help="model folder (default models/RECIPE)")
     s = step("card", "Assess the exported model on the test studies, and on ct-ich where prepared; write MODEL_CARD.md.")
     s.add_argument("--out", type=Path)

@@ -1,7 +1,7 @@
 """Assess the exported model and write MODEL_CARD.md: every figure in it comes from here.
 
-What is assessed are the bytes of model.onnx, through ONNX Runtime, with the thresholds and the rule of the manifest
-that lies beside them.
+What is assessed are the bytes of model.onnx, through ONNX Runtime, at the default operating point and under the rule of
+the manifest that lies beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from . import metrics
 from .data import Set
-from .export import predict
+from .export import cached_predictions
 from .recipe import write_atomically
 
 
@@ -31,91 +31,24 @@ def card(recipe: dict, work: Path, folder: Path) -> None:
     data = Set(work / "phantom", recipe)
     split = data.split(recipe)
     p = cached_predictions(run / "test.npz", model, data, split["test"], manifest)
-    figures = {"phantom": assess(data, split["test"], p, manifest)}
+    thresholds = metrics.operating_point(manifest)["thresholds"]
+    figures = {"phantom": metrics.assess(data, split["test"], p, manifest, thresholds)}
     real = None
     if (work / "ct-ich").is_dir():
         real = Set(work / "ct-ich", recipe)
         everything = np.arange(len(real))
         q = cached_predictions(run / "ct-ich.npz", model, real, everything, manifest)
-        figures["ct-ich"] = assess(real, everything, q, manifest)
+        figures["ct-ich"] = metrics.assess(real, everything, q, manifest, thresholds)
     check = None
     if (work / "check").is_dir():
         check = Set(work / "check", recipe)
         everything = np.arange(len(check))
         q = cached_predictions(run / "check.npz", model, check, everything, manifest)
-        figures["check"] = assess(check, everything, q, manifest)
+        figures["check"] = metrics.assess(check, everything, q, manifest, thresholds)
     (run / "figures.json").write_text(json.dumps(figures, indent=1))
     text = write(recipe, manifest, len(model), data, split, figures, real, check)
     write_atomically(folder / "MODEL_CARD.md", text)
     print(text)
-
-
-def cached_predictions(path: Path, model: bytes, data: Set, indices: np.ndarray, manifest: dict) -> np.ndarray:
-    key = hashlib.sha256(model + json.dumps([data.names, indices.tolist(), data.position.tolist()]).encode()).hexdigest()
-    if path.exists():
-        known = np.load(path)
-        if str(known["key"]) == key:
-            return known["probabilities"]
-    p = predict(model, data, indices, manifest)
-    np.savez(path, key=key, probabilities=p)
-    return p
-
-
-def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict) -> dict:
-    """Figures of the slices `indices`, with 95 % intervals: bootstrap over studies for AUC, Wilson for proportions."""
-    classes = data.classes
-    kept = ~data.doubtful[indices]
-    labels, study, q = data.labels[indices][kept], data.study[indices][kept], p[kept]
-    aucs = metrics.slice_aucs(q, labels, classes)
-    intervals = metrics.bootstrap(study, lambda i: metrics.slice_aucs(q[i], labels[i], classes))
-    out: dict = {"slices": {}, "studies": {}}
-    for name in ["any", *classes[1:]]:
-        c = classes.index(name) if name != "any" else 0
-        truth = ~labels[:, 0] if name == "any" else labels[:, c]
-        at = np.array([manifest["thresholds"][k] for k in classes[1:]])
-        flagged = (q[:, 1:] >= at).any(1) if name == "any" else q[:, c] >= at[c - 1]
-        out["slices"][name] = {
-            "positive": int(truth.sum()),
-            "negative": int((~truth).sum()),
-            "auc": [aucs[name], *intervals[name]],
-            "sensitivity": metrics.wilson(int((flagged & truth).sum()), int(truth.sum())),
-            "specificity": metrics.wilson(int((~flagged & ~truth).sum()), int((~truth).sum())),
-        }
-    hit = q.argmax(1)
-    right = labels[np.arange(len(q)), hit]
-    out["accuracy"] = metrics.wilson(int(right.sum()), len(right))
-    doubtful = data.doubtful[indices]
-    out["doubtful"] = [int(doubtful.sum()), int((p[doubtful].argmax(1) > 0).sum())]
-
-    table: dict[str, dict[str, int]] = {}
-    bleeding = [0, 0]
-    calm = [0, 0]
-    by_kind: dict[str, list[int]] = {}
-    unanalysed = 0
-    for s in np.unique(data.study[indices]):
-        m = data.study[indices] == s
-        d = metrics.decide(data.position[indices][m], p[m], manifest)
-        if not d.analysed:
-            unanalysed += 1
-            continue
-        kind, bleeds = data.kinds[s], bool(data.study_bleeds[s])
-        row = table.setdefault(kind, {})
-        found = d.finding if d.positive else "negative"
-        row[found] = row.get(found, 0) + 1
-        tally = bleeding if bleeds else calm
-        tally[1] += 1
-        tally[0] += d.positive == bleeds
-        k = by_kind.setdefault(kind, [0, 0])
-        k[1] += 1
-        k[0] += d.positive == bleeds
-    out["studies"] = {
-        "sensitivity": [*metrics.wilson(*bleeding), *bleeding],
-        "specificity": [*metrics.wilson(*calm), *calm],
-        "by_kind": by_kind,
-        "findings": table,
-        "not analysed": unanalysed,
-    }
-    return out
 
 
 def number(v) -> str:
@@ -166,8 +99,14 @@ def proportion(v: list) -> str:
 
 def write(recipe: dict, manifest: dict, size: int, data: Set, split: dict, figures: dict, real: Set | None, check: Set | None) -> str:
     f, rule = figures["phantom"], manifest["study_rule"]
-    share = recipe["thresholds"]["slice_sensitivity"]
-    thresholds = ", ".join(f"{k} {v}" for k, v in manifest["thresholds"].items())
+    default = manifest["operating_point"]
+    chosen = next(o for o in recipe["operating_points"] if o["name"] == default)
+    points = "\n".join(
+        f"| operating point `{o['name']}`{', the default' if o['name'] == default else ''} | "
+        + ", ".join(f"{k} {v}" for k, v in o["thresholds"].items())
+        + " |"
+        for o in manifest["operating_points"]
+    )
     parts = f"""# {manifest["name"]}
 
 **Trained on synthetic studies only. For demonstration and commissioning. It must never be used on patients, not even as
@@ -183,7 +122,7 @@ whole line, from the scanner's push to the alert, with `ichwatch phantom` before
 | SHA-256 | `{manifest["model"]["sha256"]}` |
 | input | {manifest["input"]["height"]} x {manifest["input"]["width"]}, windows (centre/width, HU) {", ".join(f"{w['centre']}/{w['width']}" for w in manifest["windows"])} |
 | output | logits, and class activation maps of 7 x 7 |
-| thresholds | {thresholds} |
+{points}
 | study rule | positive when at least {rule["slices"]} of {rule["of"]} neighbouring slices reach the threshold of the same class; studies below {rule["minimum_slices"]} slices are not analysed |
 
 ## Data
@@ -199,13 +138,13 @@ two subtypes shares the softmax target evenly between them, and counts as positi
 
 ## Figures on held-out synthetic studies
 
-Test split; 95 % intervals in brackets: bootstrap over studies for AUC, Wilson for proportions. Synthetic studies are
+Test split, operating point `{default}`; 95 % intervals in brackets: bootstrap over studies for AUC, Wilson for proportions. Synthetic studies are
 far easier than patients: these figures say that the software works, and nothing about hospitals.
 
 {slice_table(f)}
 
 `any` is scored by 1 - p(normal) for the AUC, and positive where any class reaches its threshold. The thresholds were
-chosen on the validation split, per class, for a slice sensitivity of at least {share}, within {recipe["thresholds"]["floor"]} to {recipe["thresholds"]["ceiling"]}, then raised until whole validation studies without a bleed reach a specificity of {recipe["thresholds"]["study_specificity"]}. The most probable class is right on
+chosen on the validation split, per class, for a slice sensitivity of at least {chosen["slice_sensitivity"]}, within {chosen["floor"]} to {chosen["ceiling"]}, then raised until whole validation studies without a bleed reach a specificity of {chosen["study_specificity"]}. The most probable class is right on
 {number(f["accuracy"])} of the slices. Of {f["doubtful"][0]} slices with less than 20 mm² of blood, {f["doubtful"][1]} were called a hemorrhage.
 
 Whole studies under the study rule: sensitivity {proportion(f["studies"]["sensitivity"])}; specificity

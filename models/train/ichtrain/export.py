@@ -1,4 +1,4 @@
-"""From the best weights to a model folder: model.onnx, checked, and manifest.yaml with its thresholds."""
+"""From the best weights to a model folder: model.onnx, checked, and manifest.yaml with its operating points."""
 
 from __future__ import annotations
 
@@ -88,6 +88,49 @@ def predict(model: bytes, data: Set, indices: np.ndarray, manifest: dict, thread
     return np.array(out)
 
 
+def cached_predictions(path: Path, model: bytes, data: Set, indices: np.ndarray, manifest: dict) -> np.ndarray:
+    key = hashlib.sha256(model + json.dumps([data.names, indices.tolist(), data.position.tolist()]).encode()).hexdigest()
+    if path.exists():
+        known = np.load(path)
+        if str(known["key"]) == key:
+            return known["probabilities"]
+    p = predict(model, data, indices, manifest)
+    np.savez(path, key=key, probabilities=p)
+    return p
+
+
+def choose_points(recipe: dict, data: Set, indices: np.ndarray, p: np.ndarray) -> list[dict]:
+    """The recipe's operating points with thresholds from the slices `indices`, the validation split's."""
+    kept = ~data.doubtful[indices]
+    studies = np.unique(data.study[indices])
+    members = [data.study[indices] == s for s in studies]
+    rule = recipe["manifest"]["study_rule"]
+    scores = np.array([metrics.study_scores(data.position[indices][k], p[k], rule) for k in members])
+    points = []
+    for o in recipe["operating_points"]:
+        thresholds = metrics.choose_thresholds(
+            p[kept], data.labels[indices][kept], data.classes, o["slice_sensitivity"], o["floor"], o["ceiling"]
+        )
+        thresholds = metrics.raise_thresholds(
+            thresholds, scores, data.study_bleeds[studies], data.classes, o["study_specificity"]
+        )
+        points.append({"name": o["name"], "thresholds": thresholds})
+    return points
+
+
+def thresholds_words(o: dict) -> str:
+    return (
+        f"{o['name']}: slice sensitivity of at least {o['slice_sensitivity']} per class on the validation studies, within "
+        f"{o['floor']}..{o['ceiling']}, raised where the validation studies ask for it to reach a study specificity of "
+        f"{o['study_specificity']}"
+    )
+
+
+def manifest_text(manifest: dict) -> str:
+    text = yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=118, allow_unicode=True)
+    return "# Written by `python -m ichtrain export`; change the recipe, not this file.\n" + text
+
+
 def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
     state = torch.load(run / "best.pt", weights_only=False)
     net = build(recipe)
@@ -103,33 +146,28 @@ def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
     validation = split["validation"]
     p = predict(model, data, validation, m)
     np.savez(run / "validation.npz", probabilities=p, indices=validation)
-    kept = ~data.doubtful[validation]
-    t = recipe["thresholds"]
-    thresholds = metrics.choose_thresholds(
-        p[kept], data.labels[validation][kept], data.classes, t["slice_sensitivity"], t["floor"], t["ceiling"]
-    )
-    studies = np.unique(data.study[validation])
-    members = [data.study[validation] == s for s in studies]
-    scores = np.array([metrics.study_scores(data.position[validation][k], p[k], m["study_rule"]) for k in members])
-    thresholds = metrics.raise_thresholds(
-        thresholds, scores, data.study_bleeds[studies], data.classes, t["study_specificity"]
-    )
+    points = choose_points(recipe, data, validation, p)
     counts = {name: len(set(data.study[part].tolist())) for name, part in split.items()}
+    test = cached_predictions(run / "test.npz", model, data, split["test"], m)
+    for o in points:
+        figures = metrics.assess(data, split["test"], test, m, o["thresholds"])
+        stated = metrics.expected(figures, f"{counts['test']} synthetic studies of the test split; says nothing of hospitals")
+        if stated:
+            o["expected"] = stated
     manifest = {
         "schema": 1,
         "name": recipe["name"],
         "architecture": m["architecture"],
         "model": {"file": "model.onnx", "sha256": hashlib.sha256(model).hexdigest()},
         **{k: m[k] for k in ("input", "windows", "crop", "resample", "normalisation", "outputs", "classes", "activation")},
-        "thresholds": thresholds,
+        "operating_point": recipe["operating_point"],
+        "operating_points": points,
         "study_rule": m["study_rule"],
         "provenance": {
             "recipe": f"models/train/recipes/{recipe['file']}",
             "data": "synthetic studies written by `ichwatch phantom`; no patient data",
             "studies": ", ".join(f"{n} {name}" for name, n in counts.items()),
-            "thresholds": f"slice sensitivity of at least {t['slice_sensitivity']} per class on the validation studies, "
-            f"within {t['floor']}..{t['ceiling']}, raised where the validation studies ask for it to reach a study "
-            f"specificity of {t['study_specificity']}",
+            "thresholds": "; ".join(thresholds_words(o) for o in recipe["operating_points"]),
             "training": recipe.get("history", "one run of the recipe").strip(),
             "epoch": str(state["epoch"]),
             "software": f"torch {torch.__version__.split('+')[0]}, onnx {onnx.__version__}, opset {OPSET}, "
@@ -139,6 +177,8 @@ def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "model.onnx", model)
-    text = yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=118, allow_unicode=True)
-    write_atomically(folder / "manifest.yaml", "# Written by `python -m ichtrain export`; change the recipe, not this file.\n" + text)
-    print(f"{folder.name}: model.onnx {len(model) / 1e6:.2f} MB, thresholds {json.dumps(thresholds)}")
+    write_atomically(folder / "manifest.yaml", manifest_text(manifest))
+    print(f"{folder.name}: model.onnx {len(model) / 1e6:.2f} MB")
+    for o in points:
+        study = o["expected"]["study"] if "expected" in o else "not stated"
+        print(f"{o['name']}: thresholds {json.dumps(o['thresholds'])}; expected of studies: {study}")

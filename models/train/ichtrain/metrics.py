@@ -1,12 +1,16 @@
-"""AUC, operating points and the study rule, with their intervals."""
+"""AUC, operating points and the study rule, with their intervals; what an assessment is made of."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    from .data import Set
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -134,13 +138,19 @@ def raise_thresholds(
     return dict(zip(names, needed(kept).round(2).tolist()))
 
 
-def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict) -> Decision:
-    """The manifest's study rule over the slices of one study, as Go package infer/study decides.
+def operating_point(manifest: dict, name: str | None = None) -> dict:
+    """The point of a manifest by its name, or its default. Raises KeyError."""
+    points = {o["name"]: o for o in manifest["operating_points"]}
+    return points[name or manifest["operating_point"]]
+
+
+def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict, thresholds: dict[str, float]) -> Decision:
+    """The manifest's study rule over the slices of one study at an operating point, as Go package infer/study decides.
 
     The finding is the class whose study score lies farthest above its threshold, in log-odds. A positive study is
     positive however incomplete it is.
     """
-    rule, thresholds, classes = manifest["study_rule"], manifest["thresholds"], manifest["classes"]
+    rule, classes = manifest["study_rule"], manifest["classes"]
     z, scores = np.sort(positions), study_scores(positions, probabilities, rule)
     finding, score = None, math.nan
     if (scores >= 0).any():
@@ -153,3 +163,76 @@ def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict) -> 
     if np.diff(z).max() > rule["maximum_gap_mm"]:
         return Decision("gap", finding, score)
     return Decision("negative", finding, score)
+
+
+def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, thresholds: dict[str, float]) -> dict:
+    """Figures of the slices `indices` of data at an operating point, with 95 % intervals: bootstrap over studies for AUC,
+    Wilson for proportions."""
+    classes = data.classes
+    kept = ~data.doubtful[indices]
+    labels, study, q = data.labels[indices][kept], data.study[indices][kept], p[kept]
+    aucs = slice_aucs(q, labels, classes)
+    intervals = bootstrap(study, lambda i: slice_aucs(q[i], labels[i], classes))
+    out: dict = {"slices": {}, "studies": {}}
+    for name in ["any", *classes[1:]]:
+        c = classes.index(name) if name != "any" else 0
+        truth = ~labels[:, 0] if name == "any" else labels[:, c]
+        at = np.array([thresholds[k] for k in classes[1:]])
+        flagged = (q[:, 1:] >= at).any(1) if name == "any" else q[:, c] >= at[c - 1]
+        out["slices"][name] = {
+            "positive": int(truth.sum()),
+            "negative": int((~truth).sum()),
+            "auc": [aucs[name], *intervals[name]],
+            "sensitivity": wilson(int((flagged & truth).sum()), int(truth.sum())),
+            "specificity": wilson(int((~flagged & ~truth).sum()), int((~truth).sum())),
+        }
+    hit = q.argmax(1)
+    right = labels[np.arange(len(q)), hit]
+    out["accuracy"] = wilson(int(right.sum()), len(right))
+    doubtful = data.doubtful[indices]
+    out["doubtful"] = [int(doubtful.sum()), int((p[doubtful].argmax(1) > 0).sum())]
+
+    table: dict[str, dict[str, int]] = {}
+    bleeding = [0, 0]
+    calm = [0, 0]
+    by_kind: dict[str, list[int]] = {}
+    unanalysed = 0
+    for s in np.unique(data.study[indices]):
+        m = data.study[indices] == s
+        d = decide(data.position[indices][m], p[m], manifest, thresholds)
+        if not d.analysed:
+            unanalysed += 1
+            continue
+        kind, bleeds = data.kinds[s], bool(data.study_bleeds[s])
+        row = table.setdefault(kind, {})
+        found = d.finding if d.positive else "negative"
+        row[found] = row.get(found, 0) + 1
+        tally = bleeding if bleeds else calm
+        tally[1] += 1
+        tally[0] += d.positive == bleeds
+        k = by_kind.setdefault(kind, [0, 0])
+        k[1] += 1
+        k[0] += d.positive == bleeds
+    out["studies"] = {
+        "sensitivity": [*wilson(*bleeding), *bleeding],
+        "specificity": [*wilson(*calm), *calm],
+        "by_kind": by_kind,
+        "findings": table,
+        "not analysed": unanalysed,
+    }
+    return out
+
+
+def expected(figures: dict, protocol: str) -> dict | None:
+    """What a manifest states of an operating point: sensitivity and specificity of what `assess` found, each as value, low
+    and high end, to three digits; None where no study could be asked. Questions without figures are left out."""
+
+    def pair(f: dict) -> dict | None:
+        found = {k: [round(float(v), 3) for v in f[k][:3]] for k in ("sensitivity", "specificity")}
+        return None if any(math.isnan(v) for values in found.values() for v in values) else found
+
+    study = pair(figures["studies"])
+    if study is None:
+        return None
+    slices = {name: pair(f) for name, f in figures["slices"].items()}
+    return {"protocol": protocol, "slice": {k: v for k, v in slices.items() if v}, "study": study}

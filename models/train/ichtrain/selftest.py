@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 
 from . import metrics
 from .augment import rotated
 from .data import targets
-from .export import check, to_onnx
+from .export import check, manifest_text, to_onnx
 from .model import ResNet18
 from .preprocess import AIR, Box, NoHead, Preprocessor, Square, crop, find_head, square
 
@@ -157,16 +158,16 @@ def test_metrics() -> None:
 def test_study_rule() -> None:
     manifest = {
         "classes": ["normal", "a", "b"],
-        "thresholds": {"a": 0.5, "b": 0.3},
         "study_rule": {"kind": "adjacent", "slices": 2, "of": 3, "minimum_slices": 8, "maximum_gap_mm": 15},
     }
+    thresholds = {"a": 0.5, "b": 0.3}
     z = np.arange(10) * 5.0
 
     def study(*marks: tuple[int, int, float], z: np.ndarray = z) -> metrics.Decision:
         p = np.zeros((len(z), 3))
         for i, c, v in marks:
             p[i, c] = v
-        return metrics.decide(z, p, manifest)
+        return metrics.decide(z, p, manifest, thresholds)
 
     assert study((4, 1, 0.9)).verdict == "negative", "one slice is not enough"
     assert study((4, 1, 0.9), (6, 1, 0.5)).finding == "a"
@@ -187,6 +188,31 @@ def test_thresholds_reach_the_study_specificity() -> None:
     assert raised == {"a": 0.31, "b": 0.91}, raised
     raised = metrics.raise_thresholds({"a": 0.2, "b": 0.2}, scores, bleeds, ["normal", "a", "b"], 0.5)
     assert raised == {"a": 0.31, "b": 0.2}, raised
+
+
+def test_operating_points_are_written_as_the_daemon_reads_them() -> None:
+    share = (0.91449, 0.8667, 0.9461)
+    empty = (float("nan"),) * 3
+    figures = {
+        "slices": {
+            "any": {"auc": [0.9] * 3, "sensitivity": share, "specificity": share},
+            "epidural": {"sensitivity": empty, "specificity": share},
+        },
+        "studies": {"sensitivity": [*share, 181, 198], "specificity": [1.0, 0.9, 1.0, 42, 42]},
+    }
+    want = [0.914, 0.867, 0.946]
+    stated = metrics.expected(figures, "a test")
+    assert stated == {
+        "protocol": "a test",
+        "slice": {"any": {"sensitivity": want, "specificity": want}},
+        "study": {"sensitivity": want, "specificity": [1.0, 0.9, 1.0]},
+    }, stated
+    figures["studies"]["specificity"] = [*empty, 0, 0]
+    assert metrics.expected(figures, "a test") is None
+
+    manifest = {"operating_point": "b", "operating_points": [{"name": "a"}, {"name": "b", "expected": stated}]}
+    assert yaml.safe_load(manifest_text(manifest)) == manifest
+    assert metrics.operating_point(manifest)["name"] == "b" and metrics.operating_point(manifest, "a")["name"] == "a"
 
 
 def test_export_agrees_with_torch() -> None:
