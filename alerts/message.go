@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,7 +43,7 @@ type Study struct {
 	Pseudonym   string `json:"study_pseudonym,omitempty"`
 }
 
-// Model names the model that found something, down to its bytes.
+// Model names a model that found something, down to its bytes.
 type Model struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256"` // of model.onnx, lower-case hex
@@ -65,7 +66,7 @@ type Message struct {
 	Finding  string  `json:"finding"`                    // the class: "epidural", "subdural", ...
 	Score    float64 `json:"score"`                      // 0..1, of the study rule
 	KeyImage string  `json:"sop_instance_uid,omitempty"` // the slice to look at first; with InstanceUID only
-	Model    Model   `json:"model"`
+	Models   []Model `json:"models"`                     // all that found it together: one, or the members of an ensemble
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // of the key image; absent when the header does not say
 	ReceivedAt time.Time `json:"received_at"`          // key image durable on this device
@@ -86,9 +87,9 @@ func ID(device, study string, n int) string {
 }
 
 // Differs reports whether m tells people something that before did not: another
-// finding, key image, model or a score that moved by a hundredth or more.
+// finding, key image, models or a score that moved by a hundredth or more.
 func (m Message) Differs(before Message) bool {
-	return m.Finding != before.Finding || m.KeyImage != before.KeyImage || m.Model != before.Model ||
+	return m.Finding != before.Finding || m.KeyImage != before.KeyImage || !slices.Equal(m.Models, before.Models) ||
 		math.Abs(m.Score-before.Score) >= 0.01
 }
 
@@ -141,9 +142,14 @@ func (m Message) validate() error {
 	missing.unless(validScore(m.Score), "score is not within 0..1")
 	// Beside a pseudonym it would lead back to the study.
 	missing.unless((m.KeyImage != "") == (m.InstanceUID != ""), "sop_instance_uid goes with study_instance_uid, and with nothing else")
-	missing.unless(m.Model.Name != "" && m.Model.SHA256 != "", "model is incomplete")
+	missing.unless(len(m.Models) > 0 && complete(m.Models), "models are missing or incomplete")
 	missing.unless(!m.ReceivedAt.IsZero() && !m.DetectedAt.IsZero(), "received_at or detected_at is missing")
 	return missing.err("alert")
+}
+
+// complete reports whether every model has its name and its hash.
+func complete(models []Model) bool {
+	return !slices.ContainsFunc(models, func(m Model) bool { return m.Name == "" || m.SHA256 == "" })
 }
 
 func (s Study) valid() bool { return (s.InstanceUID == "") != (s.Pseudonym == "") }

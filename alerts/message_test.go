@@ -23,7 +23,7 @@ func sampleMessage() Message {
 	return Message{
 		AlertID: sampleID, Seq: 1, Type: TypeNew,
 		Site: "north", Device: "ct1", Study: Study{InstanceUID: "1.2.3"},
-		Finding: "subdural", Score: 0.93, KeyImage: "1.2.3.4", Model: Model{"resnet18", sampleHash},
+		Finding: "subdural", Score: 0.93, KeyImage: "1.2.3.4", Models: []Model{{"resnet18", sampleHash}, {"densenet121", sampleHash}},
 		AcquiredAt: sampleTime, ReceivedAt: sampleTime, DetectedAt: sampleTime,
 	}
 }
@@ -32,13 +32,13 @@ func sampleOutcome(o Outcome) OutcomeMessage {
 	m := OutcomeMessage{
 		Site: "north", Device: "ct1", Study: Study{Pseudonym: "s-abcdefghij"}, Seq: 1,
 		Outcome: o, Counts: Counts{Received: 34, Classified: 30, Ineligible: 3, Failed: 1},
-		Model: &Model{"resnet18", sampleHash}, ReceivedAt: sampleTime, DecidedAt: sampleTime,
+		Models: []Model{{"resnet18", sampleHash}}, ReceivedAt: sampleTime, DecidedAt: sampleTime,
 	}
 	switch o {
 	case Positive:
 		m.Finding, m.Score, m.AlertID = "epidural", 0.8, sampleID
 	case NotAnalysed, Failed:
-		m.Reason, m.Model = "no slice of modality CT", nil
+		m.Reason, m.Models = "no slice of modality CT", nil
 	}
 	return m
 }
@@ -60,10 +60,16 @@ func TestMessageTravelsAsDescribed(t *testing.T) {
   "finding": "subdural",
   "score": 0.93,
   "sop_instance_uid": "1.2.3.4",
-  "model": {
-    "name": "resnet18",
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-  },
+  "models": [
+    {
+      "name": "resnet18",
+      "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    },
+    {
+      "name": "densenet121",
+      "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    }
+  ],
   "acquired_at": "2026-02-03T04:05:06.789Z",
   "received_at": "2026-02-03T04:05:06.789Z",
   "detected_at": "2026-02-03T04:05:06.789Z",
@@ -92,7 +98,7 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 			Site:    text.Draw(r, "site"), Device: text.Draw(r, "device"), Study: study.Draw(r, "study"),
 			Finding:    rapid.SampledFrom(findings).Draw(r, "finding"),
 			Score:      rapid.Float64Range(0, 1).Draw(r, "score"),
-			Model:      Model{"m", sampleHash},
+			Models:     []Model{{"m", sampleHash}},
 			AcquiredAt: rapid.OneOf(when, rapid.Just(time.Time{})).Draw(r, "acquired"),
 			ReceivedAt: when.Draw(r, "received"), DetectedAt: when.Draw(r, "detected"),
 		}
@@ -122,8 +128,8 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 		if p := outcomeSchema.checkJSON(t, e.Payload, true); p != nil {
 			r.Fatalf("%s: %v", e.Payload, p)
 		}
-		if scored := strings.Contains(string(e.Payload), `"score"`); scored != (o.Model != nil) {
-			r.Fatalf("%s: has a score: %v, has a model: %v", e.Payload, scored, o.Model != nil)
+		if scored := strings.Contains(string(e.Payload), `"score"`); scored != (o.Models != nil) {
+			r.Fatalf("%s: has a score: %v, has a model: %v", e.Payload, scored, o.Models != nil)
 		}
 	})
 }
@@ -161,7 +167,8 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		"score no number": func(m *Message) { m.Score = math.NaN() },
 		"no key image":    func(m *Message) { m.KeyImage = "" },
 		"UID, pseudonym":  func(m *Message) { m.Study = Study{Pseudonym: "s-abcdefghij"} },
-		"no model":        func(m *Message) { m.Model = Model{} },
+		"no model":        func(m *Message) { m.Models = nil },
+		"half a model":    func(m *Message) { m.Models = append(m.Models, Model{Name: "densenet121"}) },
 		"no detection":    func(m *Message) { m.DetectedAt = time.Time{} },
 	} {
 		m := sampleMessage()
@@ -232,7 +239,7 @@ func TestDiffers(t *testing.T) {
 		"finding": func(m *Message) { m.Finding = "epidural" },
 		"score":   func(m *Message) { m.Score = 0.98 },
 		"image":   func(m *Message) { m.KeyImage = "1.9" },
-		"model":   func(m *Message) { m.Model.SHA256 = strings.Repeat("0", 64) },
+		"model":   func(m *Message) { m.Models = []Model{{"resnet18", strings.Repeat("0", 64)}} },
 	} {
 		changed := m
 		change(&changed)

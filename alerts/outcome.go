@@ -38,9 +38,9 @@ type OutcomeMessage struct {
 	// it may hold what a reader should know, as "3 of 34 slices failed".
 	Reason  string  `json:"reason,omitempty"`
 	Finding string  `json:"finding,omitempty"`  // with POSITIVE: the class
-	Score   float64 `json:"score"`              // 0..1, of the study rule; travels only beside Model: no number where nothing was asked
+	Score   float64 `json:"score"`              // 0..1, of the study rule; travels only beside Models: no number where nothing was asked
 	AlertID string  `json:"alert_id,omitempty"` // of the study's latest alert, retracted or not
-	Model   *Model  `json:"model,omitempty"`    // absent where none was asked
+	Models  []Model `json:"models,omitempty"`   // all that were asked together; absent where none was
 	Counts  Counts  `json:"counts"`
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // earliest known acquisition
@@ -69,7 +69,7 @@ func (m OutcomeMessage) MarshalJSON() ([]byte, error) {
 		Score      *float64 `json:"score,omitempty"` // in the place of the member's: a 0 would read as "no blood"
 		Disclaimer string   `json:"disclaimer"`
 	}{Schema: SchemaOutcome, members: members(m), Disclaimer: Disclaimer}
-	if m.Model != nil {
+	if len(m.Models) > 0 {
 		message.Score = &m.Score
 	}
 	return json.Marshal(message)
@@ -107,6 +107,7 @@ func (m OutcomeMessage) validate() error {
 		missing.unless(false, "outcome is none of POSITIVE, NEGATIVE, NOT-ANALYSED, FAILED")
 	}
 	missing.unless(validScore(m.Score), "score is not within 0..1")
+	missing.unless(complete(m.Models), "a model is incomplete")
 	missing.unless(!m.ReceivedAt.IsZero() && !m.DecidedAt.IsZero(), "received_at or decided_at is missing")
 	return missing.err("outcome")
 }

@@ -32,6 +32,8 @@ type schema struct {
 	Maximum              *float64           `json:"maximum"`
 	MinLength            *int               `json:"minLength"`
 	MaxLength            *int               `json:"maxLength"`
+	Items                *schema            `json:"items"`
+	MinItems             int                `json:"minItems"`
 }
 
 func loadSchema(t testing.TB, name string) *schema {
@@ -86,6 +88,18 @@ func (s *schema) check(v any, at string, closed bool) (problems []string) {
 			}
 			if n != 1 {
 				bad("%d of the alternatives hold, want one", n)
+			}
+		}
+	case []any:
+		if s.Type != "" && s.Type != "array" {
+			bad("is an array, want %s", s.Type)
+		}
+		if len(v) < s.MinItems {
+			bad("has %d items", len(v))
+		}
+		for i, item := range v {
+			if s.Items != nil {
+				problems = append(problems, s.Items.check(item, fmt.Sprintf("%s[%d]", at, i), closed)...)
 			}
 		}
 	case string:
@@ -151,7 +165,10 @@ func TestSchemaCheckerSees(t *testing.T) {
 		"minLength": func(v map[string]any) { v["site"] = "" },
 		"format":    func(v map[string]any) { v["detected_at"] = "yesterday" },
 		"required":  func(v map[string]any) { delete(v, "disclaimer") },
-		"nested":    func(v map[string]any) { delete(v["model"].(map[string]any), "sha256") },
+		"nested":    func(v map[string]any) { delete(v["models"].([]any)[1].(map[string]any), "sha256") },
+		"minItems":  func(v map[string]any) { v["models"] = []any{} },
+		"array":     func(v map[string]any) { v["models"] = "resnet18" },
+		"no array":  func(v map[string]any) { v["site"] = []any{} },
 		"oneOf":     func(v map[string]any) { v["study_pseudonym"] = "s-x" },
 		"closed":    func(v map[string]any) { v["patient_name"] = "x" },
 	} {

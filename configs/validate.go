@@ -84,12 +84,16 @@ func (d *document) validateDestinations(c *Config) {
 	d.unique("destinations", names)
 }
 
+// mostModels bounds the memory and the time that a slice may take.
+const mostModels = 8
+
 func (d *document) validateTriage(c *Triage) {
 	for i, dir := range c.Models {
 		d.absolute(entry("triage.models", i), dir)
 	}
-	if len(c.Models) > 1 {
-		d.reject(entry("triage.models", 1), c.Models[1], &valueError{"is one model too many", "one model, or [] for none", ""})
+	d.unique("triage.models", c.Models)
+	if n := len(c.Models); n > mostModels {
+		d.reject(entry("triage.models", mostModels), c.Models[mostModels], &valueError{"is one model too many", fmt.Sprintf("up to %d models", mostModels), ""})
 	}
 	if c.OperatingPoint != "" {
 		d.name32("triage.operating_point", c.OperatingPoint)

@@ -18,18 +18,20 @@ import (
 	"ichwatch/daemon/app"
 	"ichwatch/daemon/labelled"
 	"ichwatch/daemon/triage"
+	"ichwatch/infer"
 	"ichwatch/infer/assess"
 	"ichwatch/infer/assess/report"
+	"ichwatch/infer/ensemble"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
-	"ichwatch/infer/study"
 	"ichwatch/models"
 )
 
 // assessment is a call of ichwatch assess.
 type assessment struct {
 	dir, labels, out  string
-	model, point      string
+	models            []string
+	point             string
 	format            string
 	config, library   string
 	partial           bool
@@ -62,7 +64,9 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 		Example: `  ichwatch phantom set --studies 10 --seed 7
   ichwatch assess set --out report                   the model of the demo, report/report.html
   ichwatch assess --model models/resnet18 --labels labels.csv --out report STUDIES
-  ichwatch assess --model models/resnet18 ct-ich     figures as Markdown`,
+  ichwatch assess --model models/resnet18 ct-ich     figures as Markdown
+  ichwatch assess -m models/resnet18 -m models/densenet121 --out report STUDIES
+                                                     the two as an ensemble`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("name the folder of the slices, one")
@@ -90,8 +94,8 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&a.model, "model", "m", "", "model folder (default: the phantom model in this program)")
-	f.StringVar(&a.point, "operating-point", "", "operating point of the model (default: the model's)")
+	f.StringArrayVarP(&a.models, "model", "m", nil, "model folder; more than once: an ensemble (default: the phantom model in this program)")
+	f.StringVar(&a.point, "operating-point", "", "operating point, of every model (default: the models')")
 	f.StringVarP(&a.labels, "labels", "l", "", "table of labels, CSV (default: DIR/labels.csv)")
 	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
 	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files) or ct-ich (JPEG pairs)")
@@ -116,15 +120,11 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 			return reported(cmd, err)
 		}
 	}
-	m, err := a.manifest()
+	e, err := a.ensemble()
 	if err != nil {
 		return err
 	}
-	point, err := m.Point(a.point)
-	if err != nil {
-		return err
-	}
-	set, err := a.open(cmd, m, format)
+	set, err := a.open(cmd, e.Classes, format)
 	if err != nil {
 		return err
 	}
@@ -132,21 +132,21 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	if err != nil {
 		return err
 	}
-	classifier, err := library.NewClassifier(m, onnx.Options{Runners: a.workers})
+	classifier, err := e.NewClassifier(library, onnx.Options{Runners: a.workers})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, classifier.Close()) }()
 
 	examiner := &triage.Examiner{
-		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: study.NewRule(m.Classes, point.Thresholds, m.StudyRule)},
+		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: e.Rule()},
 		Calls: a.workers, Timeout: 5 * time.Minute,
 	}
 	x, err := set.Examine(cmd.Context(), examiner, a.workers, newProgress(cmd.ErrOrStderr(), "slices").step)
 	if err != nil {
 		return err
 	}
-	data, counts, slice := x.Data(m.Classes, point.Thresholds)
+	data, counts, slice := x.Data(e.Classes, e.Thresholds)
 	if counts.Classified == 0 {
 		return fmt.Errorf("no slice could be classified: %s", commonReasons(counts.Ineligible, counts.Failed))
 	}
@@ -155,16 +155,16 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	if err != nil {
 		return err
 	}
-	r := a.report(m, point, x, counts, figures, classifier.Provider())
+	r := a.report(e, x, counts, figures, classifier.Provider())
 	if a.out == "" {
 		return r.Markdown(cmd.OutOrStdout())
 	}
 	if a.pictures > 0 {
-		if r.Pictures, err = a.draw(cmd.Context(), library, m, x, &data, slice); err != nil {
+		if r.Pictures, err = a.draw(cmd.Context(), library, e, x, &data, slice); err != nil {
 			return err
 		}
 	}
-	table := func(w io.Writer) error { return x.WriteTable(w, m.Classes) }
+	table := func(w io.Writer) error { return x.WriteTable(w, e.Classes) }
 	if err := a.write(map[string]func(io.Writer) error{
 		"report.html": r.HTML, "report.md": r.Markdown, "assessment.json": r.JSON, "slices.csv": table,
 	}); err != nil {
@@ -173,11 +173,24 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	return summary(cmd.OutOrStdout(), filepath.Join(a.out, "report.html"), r)
 }
 
-func (a *assessment) manifest() (*manifest.Manifest, error) {
-	if a.model == "" {
-		return manifest.LoadFS(models.Phantom(), "the phantom model in this program")
+// ensemble puts the models of the call together.
+func (a *assessment) ensemble() (*ensemble.Ensemble, error) {
+	if len(a.models) == 0 {
+		m, err := manifest.LoadFS(models.Phantom(), "the phantom model in this program")
+		if err != nil {
+			return nil, err
+		}
+		return ensemble.New(a.point, m)
 	}
-	return manifest.Load(a.model)
+	var members []*manifest.Manifest
+	for _, dir := range a.models {
+		m, err := manifest.Load(dir)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, m)
+	}
+	return ensemble.New(a.point, members...)
 }
 
 func (a *assessment) runtime() (*onnx.Runtime, error) {
@@ -192,8 +205,8 @@ func (a *assessment) runtime() (*onnx.Runtime, error) {
 }
 
 // open matches labels and files, and tells what does not fit.
-func (a *assessment) open(cmd *cobra.Command, m *manifest.Manifest, format labelled.Format) (*labelled.Set, error) {
-	labels, err := labelled.ReadLabels(a.labels, m.Classes)
+func (a *assessment) open(cmd *cobra.Command, classes []infer.Class, format labelled.Format) (*labelled.Set, error) {
+	labels, err := labelled.ReadLabels(a.labels, classes)
 	if err != nil {
 		return nil, err
 	}
@@ -221,15 +234,19 @@ func (a *assessment) open(cmd *cobra.Command, m *manifest.Manifest, format label
 	return set, nil
 }
 
-func (a *assessment) report(m *manifest.Manifest, point *manifest.OperatingPoint, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
+func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
 	seconds := x.Elapsed.Seconds()
+	var members []report.Member
+	var names []string
+	for _, m := range e.Members {
+		names = append(names, m.Name)
+		members = append(members, report.Member{ModelRef: m.Ref(), Architecture: m.Architecture, Activation: string(m.Activation), IntendedUse: m.IntendedUse})
+	}
 	return &report.Report{
 		Schema: report.Schema, Disclaimer: report.Disclaimer, Program: "ichwatch " + version, Created: time.Now().UTC().Truncate(time.Second),
 		Model: report.Model{
-			Name: m.Name, SHA256: m.SHA256(), Architecture: m.Architecture, Provider: provider,
-			Activation: string(m.Activation), OperatingPoint: point.Name, Thresholds: point.Thresholds, IntendedUse: m.IntendedUse,
-			StudyRule: fmt.Sprintf("positive where at least %d of %d neighbouring slices reach the threshold of the same class; not analysed below %d slices or with gaps above %g mm",
-				m.StudyRule.Slices, m.StudyRule.Of, m.StudyRule.MinimumSlices, m.StudyRule.MaximumGap),
+			Name: strings.Join(names, " + "), Members: members, Provider: provider,
+			OperatingPoint: e.Point, Thresholds: e.Thresholds, StudyRule: e.StudyRule.String(),
 		},
 		Data: report.Data{
 			Format: string(x.Set.Format), Labels: len(x.Set.Rows), Examined: len(x.Set.Slices), Classified: counts.Classified,
@@ -238,14 +255,14 @@ func (a *assessment) report(m *manifest.Manifest, point *manifest.OperatingPoint
 			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Ignored: x.Set.Ignored,
 		},
 		Speed:    report.Speed{Slices: len(x.Results), Seconds: seconds, SlicesPerSecond: float64(len(x.Results)) / seconds, Workers: a.workers},
-		Expected: report.Compare(point.Expected, f),
+		Expected: report.Compare(e.Expected(), f),
 		Figures:  f,
 	}
 }
 
 // draw runs the worst slices again, on a classifier that gives activation maps.
-func (a *assessment) draw(ctx context.Context, library *onnx.Runtime, m *manifest.Manifest, x *labelled.Examination, d *assess.Data, slice []int) (p []report.Picture, err error) {
-	c, err := library.NewClassifier(m, onnx.Options{Runners: 1, Maps: true})
+func (a *assessment) draw(ctx context.Context, library *onnx.Runtime, e *ensemble.Ensemble, x *labelled.Examination, d *assess.Data, slice []int) (p []report.Picture, err error) {
+	c, err := e.NewClassifier(library, onnx.Options{Runners: 1, Maps: true})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 
 	"ichwatch/configs"
 	"ichwatch/daemon/app"
-	"ichwatch/infer/manifest"
+	"ichwatch/infer/ensemble"
 )
 
 func checkConfigCommand() *cobra.Command {
@@ -22,8 +23,8 @@ func checkConfigCommand() *cobra.Command {
 		Long: `Reads a configuration as the daemon would and reports every mistake at once,
 each with its line, its key, what is wrong and what is allowed. In a file without
 mistakes it looks whether the files that it names are there, whether ONNX Runtime
-has the hash that the file gives, and whether the model is whole; it prints what
-may be expected of the model at the operating point in use. Exits 0 where it found
+has the hash that the file gives, and whether the models are whole and fit each
+other; it prints what may be expected of them at the operating point in use. Exits 0 where it found
 nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 		Example: "  ichwatch check-config /etc/ichwatch/ichwatch.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -41,11 +42,10 @@ nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 				return reported(cmd, err)
 			}
 			problems := configs.Check(cfg)
-			var m *manifest.Manifest
-			var point *manifest.OperatingPoint
+			var models *ensemble.Ensemble
 			if !slices.ContainsFunc(problems, aboutModels) {
 				var wrong configs.Problems
-				if m, point, err = app.ReadModel(cfg.Triage); errors.As(err, &wrong) {
+				if models, err = app.ReadModels(cfg.Triage); errors.As(err, &wrong) {
 					problems = append(problems, wrong...)
 				}
 			}
@@ -58,9 +58,7 @@ nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 			}
 			if !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
-				if m != nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s, operating point %s: %s; suspected, not for diagnosis\n", m.Ref(), point.Name, point.Describe())
-				}
+				describe(cmd.OutOrStdout(), models)
 			}
 			return nil
 		},
@@ -68,6 +66,19 @@ nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file, as for serve; the same as FILE")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing when the file is right")
 	return cmd
+}
+
+// describe says what may be expected of the models in use.
+func describe(w io.Writer, models *ensemble.Ensemble) {
+	if models == nil {
+		return
+	}
+	for _, line := range models.Describe() {
+		fmt.Fprintf(w, "%s; suspected, not for diagnosis\n", line)
+	}
+	if n := len(models.Members); n > 1 {
+		fmt.Fprintf(w, "the %d models answer as one; expected figures of them together are not stated\n", n)
+	}
 }
 
 // aboutModels tells problems with which a model's folder cannot be read.

@@ -13,6 +13,8 @@ package infer
 import (
 	"context"
 	"fmt"
+	"math"
+	"strings"
 )
 
 // Class is what a slice may show: nothing of note, or one of the five kinds of
@@ -89,14 +91,40 @@ type Image struct {
 // Scores is what a model says of one slice, a number for each class in the
 // order of its manifest.
 type Scores struct {
-	Logits        []float32 // as the model gave them
+	Logits        []float32 // as the model gave them; of several models, the log-odds of Probabilities
 	Probabilities []float32 // after the manifest's activation, 0..1; all finite
 }
 
+// certain bounds log-odds: what lies nearer to 0 or 1 is taken for this.
+const certain = 1e-9
+
+// LogOdds gives log(p/(1-p)), the scale on which probabilities of different
+// thresholds and models compare. It is finite for every p in 0..1.
+func LogOdds(p float64) float64 {
+	p = min(max(p, certain), 1-certain)
+	return math.Log(p / (1 - p))
+}
+
+// Probability is the inverse of LogOdds.
+func Probability(logOdds float64) float64 { return 1 / (1 + math.Exp(-logOdds)) }
+
 // ModelRef names a model beyond doubt.
 type ModelRef struct {
-	Name   string // as its manifest calls it
-	SHA256 string // of the model file, lower-case hex
+	Name   string `json:"name"`   // as its manifest calls it
+	SHA256 string `json:"sha256"` // of the model file, lower-case hex
+}
+
+// Models names what answers together: one model, or the members of an ensemble in
+// their order.
+type Models []ModelRef
+
+// String gives each with the first digits of its hash.
+func (m Models) String() string {
+	names := make([]string, len(m))
+	for i, ref := range m {
+		names[i] = ref.String()
+	}
+	return strings.Join(names, " + ")
 }
 
 // String gives the name with the first digits of the hash.
@@ -104,10 +132,11 @@ func (m ModelRef) String() string {
 	return m.Name + "@" + m.SHA256[:min(12, len(m.SHA256))]
 }
 
-// Classifier is one loaded and verified model. It is safe for concurrent use.
+// Classifier is a loaded and verified model, or several that answer as one. It is
+// safe for concurrent use.
 type Classifier interface {
-	// Model says which model answers.
-	Model() ModelRef
+	// Models says who answers.
+	Models() Models
 	// Provider says what computes it: "cpu", "cuda", "tensorrt".
 	Provider() string
 	// Classify scores one slice. Its errors are the slice's (no head in it), the

@@ -28,6 +28,7 @@ import (
 	"ichwatch/daemon/triage"
 	"ichwatch/dimse"
 	"ichwatch/dimse/dicom"
+	"ichwatch/infer"
 )
 
 // Options are what the configuration does not say.
@@ -93,8 +94,9 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", a.model.err)
 	}
 	if a.model.err == nil {
-		a.log.Info("model in service; what it suspects is not for diagnosis", "model", a.model.String(),
-			"operating_point", a.model.point.Name, "expected", a.model.point.Describe())
+		for _, line := range a.model.ensemble.Describe() {
+			a.log.Info("model in service; what it suspects is not for diagnosis", "model", line)
+		}
 		// As for parked legs below: what was in the way, a model that did not load as a rule, may be mended.
 		switch n, err := a.spool.RetryFindings(ctx); {
 		case err != nil:
@@ -279,6 +281,14 @@ func (a *App) remove(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Models names what looks at slices; nil where nothing does.
+func (a *App) Models() infer.Models {
+	if a.model.classifier == nil {
+		return nil
+	}
+	return a.model.classifier.Models()
 }
 
 // ModelError says why no model is in service; nil when one is.

@@ -7,69 +7,82 @@ import (
 
 	"ichwatch/configs"
 	"ichwatch/daemon/triage"
+	"ichwatch/infer/ensemble"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
-	"ichwatch/infer/study"
 )
 
-// model is the model in service, or the reason why there is none. A daemon without a model still receives and forwards
-// (promise 3), and says of every study why it was not looked at (promise 4).
+// model is the model in service, or the models that answer as one, or the reason why there is none. A daemon without a
+// model still receives and forwards (promise 3), and says of every study why it was not looked at (promise 4).
 type model struct {
 	triage     *triage.Model // nil with err
 	err        error
-	classifier *onnx.Classifier
-	point      *manifest.OperatingPoint
+	ensemble   *ensemble.Ensemble
+	classifier *ensemble.Classifier
 }
 
 var errNoModel = errors.New("none is configured")
 
-// ReadModel reads and verifies the model that a configuration names, and finds the operating point that it asks for. Both
-// are nil where no model is wanted. What is wrong comes as configs.Problems; one whose key is not triage.operating_point is
-// the model's.
-func ReadModel(t configs.Triage) (*manifest.Manifest, *manifest.OperatingPoint, error) {
+// ReadModels reads and verifies the models that a configuration names and puts them together at its operating point; nil
+// where none is wanted. Its error is a configs.Problems with what is wrong with each of them, or with them together: one
+// that does not load leaves none.
+func ReadModels(t configs.Triage) (*ensemble.Ensemble, error) {
 	if !t.Enabled || len(t.Models) == 0 {
-		return nil, nil, nil
+		return nil, nil
 	}
-	m, err := manifest.Load(t.Models[0]) // configs allows one
+	var members []*manifest.Manifest
+	var wrong configs.Problems
+	note := func(key string, err error) {
+		wrong = append(wrong, configs.Problem{Key: key, Wrong: "cannot be used: " + err.Error(), Err: err})
+	}
+	for i, dir := range t.Models {
+		m, err := manifest.Load(dir)
+		if err != nil {
+			note(fmt.Sprintf("triage.models[%d]", i), err)
+			continue
+		}
+		members = append(members, m)
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	e, err := ensemble.New(t.OperatingPoint, members...)
 	if err != nil {
-		return nil, nil, configs.Problems{{Key: "triage.models[0]", Wrong: "cannot be used: " + err.Error(), Err: err}}
+		key := "triage.models"
+		if _, unknown := errors.AsType[*manifest.UnknownPointError](err); unknown || errors.Is(err, ensemble.ErrNoCommonPoint) {
+			key = "triage.operating_point"
+		}
+		note(key, err)
+		return nil, wrong
 	}
-	point, err := m.Point(t.OperatingPoint)
-	if err != nil {
-		return nil, nil, configs.Problems{{Key: "triage.operating_point", Wrong: "cannot be used: " + err.Error(), Err: err}}
-	}
-	return m, point, nil
+	return e, nil
 }
 
 func loadModel(cfg *configs.Config) *model {
-	m, point, err := ReadModel(cfg.Triage)
+	e, err := ReadModels(cfg.Triage)
 	if err != nil {
 		return &model{err: err}
 	}
-	if m == nil {
+	if e == nil {
 		return &model{err: errNoModel}
 	}
 	rt, err := onnx.OpenRuntime(cfg.ONNXRuntime.Library, cfg.ONNXRuntime.SHA256)
 	if err != nil {
 		return &model{err: err}
 	}
-	classifier, err := rt.NewClassifier(m, onnx.Options{Runners: workers(cfg)})
+	classifier, err := e.NewClassifier(rt, onnx.Options{Runners: workers(cfg)})
 	if err != nil {
 		return &model{err: err}
 	}
-	return &model{
-		triage:     &triage.Model{Classifier: classifier, Rule: study.NewRule(m.Classes, point.Thresholds, m.StudyRule)},
-		classifier: classifier,
-		point:      point,
-	}
+	return &model{triage: &triage.Model{Classifier: classifier, Rule: e.Rule()}, ensemble: e, classifier: classifier}
 }
 
-// String names the model for the log.
+// String names the model, or every member, for the log.
 func (m *model) String() string {
 	if m.classifier == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%s on %s", m.classifier.Model(), m.classifier.Provider())
+	return fmt.Sprintf("%s on %s", m.classifier.Models(), m.classifier.Provider())
 }
 
 func (m *model) close() error {

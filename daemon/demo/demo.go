@@ -24,6 +24,7 @@ import (
 	"ichwatch/daemon/app"
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse"
+	"ichwatch/infer"
 	"ichwatch/models"
 )
 
@@ -51,7 +52,9 @@ type Summary struct {
 	OK       bool     `json:"ok"`
 	Failures []string `json:"failures"`
 	Seconds  float64  `json:"seconds"`
-	Studies  []Row    `json:"studies"`
+	// Models looked at the slices.
+	Models  infer.Models `json:"models"`
+	Studies []Row        `json:"studies"`
 	// Alert is the first alert as it came from the broker.
 	Alert      json.RawMessage `json:"alert"`
 	Disclaimer string          `json:"disclaimer"`
@@ -292,7 +295,7 @@ func (s *stage) once(ctx context.Context) error {
 	rows, _, alert := s.board.snapshot(0)
 	sum := Summary{
 		Schema: "ichwatch.demo/v1", Version: s.options.Version, Seconds: time.Since(began).Seconds(),
-		Failures: []string{}, Studies: rows, Alert: alert, Disclaimer: alerts.Disclaimer,
+		Failures: []string{}, Models: s.app.Models(), Studies: rows, Alert: alert, Disclaimer: alerts.Disclaimer,
 	}
 	if failure != nil {
 		sum.Failures = append(sum.Failures, failure.Error())
@@ -476,8 +479,9 @@ func (s *stage) header() string {
 send your own: storescu -aec ICHWATCH %s %s FILE
 broker %s: mosquitto_sub -p %s -v -t '%s/#'
 PACS %s   health http://%s/readyz
+model %v
 log  %s
-`, host, port, s.broker.addr, mqttPort, s.broker.base, s.pacsAt, s.app.MonitorAddr(), filepath.Join(s.dir, logName))
+`, host, port, s.broker.addr, mqttPort, s.broker.base, s.pacsAt, s.app.MonitorAddr(), s.app.Models(), filepath.Join(s.dir, logName))
 }
 
 // split takes apart an address that a listener gave.

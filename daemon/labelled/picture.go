@@ -14,6 +14,7 @@ import (
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
 	"ichwatch/infer/assess/report"
+	"ichwatch/infer/ensemble"
 	"ichwatch/infer/onnx"
 	"ichwatch/infer/pixel"
 )
@@ -23,8 +24,8 @@ const pictureSide = 288
 
 // Pictures shows the slices that were judged most wrongly, n missed ones and n
 // false alarms at most, with the activation map of the class that was missed or
-// called. c is a classifier of the model that was assessed.
-func (x *Examination) Pictures(ctx context.Context, c *onnx.Classifier, d *assess.Data, slice []int, n int) ([]report.Picture, error) {
+// called. c answers as what was assessed did, and gives maps.
+func (x *Examination) Pictures(ctx context.Context, c *ensemble.Classifier, d *assess.Data, slice []int, n int) ([]report.Picture, error) {
 	missed, alarms := d.Worst(n)
 	var out []report.Picture
 	for i, k := range slices.Concat(missed, alarms) {
@@ -37,7 +38,7 @@ func (x *Examination) Pictures(ctx context.Context, c *onnx.Classifier, d *asses
 	return out, nil
 }
 
-func (x *Examination) picture(ctx context.Context, c *onnx.Classifier, d *assess.Data, datum, slice int, missed bool) (report.Picture, error) {
+func (x *Examination) picture(ctx context.Context, c *ensemble.Classifier, d *assess.Data, datum, slice int, missed bool) (report.Picture, error) {
 	l, s := &x.Set.Slices[slice], &d.Slices[datum]
 	p := report.Picture{
 		Slice: fmt.Sprintf("Line %d of the labels", l.Line), Missed: missed,
@@ -56,7 +57,7 @@ func (x *Examination) picture(ctx context.Context, c *onnx.Classifier, d *assess
 		square = maps.Square
 	case errors.Is(err, onnx.ErrNoMaps):
 		maps = nil
-		if square, err = c.Preprocessor().Square(img); err != nil {
+		if square, err = c.Square(img); err != nil {
 			return p, err
 		}
 	default:

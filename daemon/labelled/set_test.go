@@ -112,8 +112,8 @@ func TestPathsStayBelowTheFolder(t *testing.T) {
 // oracle says the same of every slice.
 type oracle struct{ epidural float32 }
 
-func (oracle) Model() infer.ModelRef { return infer.ModelRef{Name: "oracle", SHA256: "ab"} }
-func (oracle) Provider() string      { return "cpu" }
+func (oracle) Models() infer.Models { return infer.Models{{Name: "oracle", SHA256: "ab"}} }
+func (oracle) Provider() string     { return "cpu" }
 
 func (o oracle) Classify(context.Context, *infer.Image) (infer.Scores, error) {
 	p := []float32{1 - o.epidural, o.epidural, 0, 0, 0, 0}

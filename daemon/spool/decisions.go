@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"ichwatch/alerts"
 	"ichwatch/dimse/dicom"
@@ -193,8 +194,7 @@ func (s *Spool) decideOutcome(tx *transaction, study decidedStudy, m alerts.Outc
 
 // sameOutcome reports whether two outcomes tell the same, whatever the clock said.
 func sameOutcome(a, b alerts.OutcomeMessage) bool {
-	sameModel := (a.Model == nil) == (b.Model == nil) && (a.Model == nil || *a.Model == *b.Model)
-	return sameModel && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Finding == b.Finding &&
+	return slices.Equal(a.Models, b.Models) && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Finding == b.Finding &&
 		a.AlertID == b.AlertID && a.Counts == b.Counts && math.Abs(a.Score-b.Score) < 0.01
 }
 

@@ -18,7 +18,7 @@ var someTime = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 func suspicion(study, slice dicom.UID) *alerts.Message {
 	return &alerts.Message{
 		Site: "site", Device: "ct1", Study: alerts.Study{InstanceUID: string(study)},
-		Finding: "subdural", Score: 0.9, KeyImage: string(slice), Model: alerts.Model{Name: "m", SHA256: "00"},
+		Finding: "subdural", Score: 0.9, KeyImage: string(slice), Models: []alerts.Model{{Name: "m", SHA256: "00"}},
 		ReceivedAt: someTime, DetectedAt: someTime,
 	}
 }

@@ -3,10 +3,12 @@ package spool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"ichwatch/dimse/dicom"
+	"ichwatch/infer"
 )
 
 // FindingState tells how far triage has come with one instance.
@@ -29,12 +31,11 @@ type Finding struct {
 	ReceivedAt        time.Time
 
 	State         FindingState
-	Reason        string    // short, for people; never identity
-	Position      float64   // mm along the slice normal
-	AcquiredAt    time.Time // zero where the header does not say
-	ModelName     string
-	ModelSHA256   string // hex
-	Provider      string // what computed it: "cpu", "cuda", "tensorrt"
+	Reason        string       // short, for people; never identity
+	Position      float64      // mm along the slice normal
+	AcquiredAt    time.Time    // zero where the header does not say
+	Models        infer.Models // asked together; nil where none was asked
+	Provider      string       // what computed it: "cpu", "cuda", "tensorrt"
 	Probabilities []float32
 	At            time.Time     // when it was found; zero: now
 	Elapsed       time.Duration // from the file to the finding
@@ -89,9 +90,13 @@ func (s *Spool) recordFinding(tx *transaction, f Finding) error {
 	if err != nil {
 		return fmt.Errorf("probabilities: %w", err)
 	}
-	known, err := tx.change(`UPDATE findings SET state = ?, reason = ?, position = ?, acquired_at = ?, model_name = ?, model_sha256 = ?,
+	models, err := json.Marshal(f.Models)
+	if err != nil {
+		return fmt.Errorf("models: %w", err)
+	}
+	known, err := tx.change(`UPDATE findings SET state = ?, reason = ?, position = ?, acquired_at = ?, models = ?,
 			provider = ?, probabilities = ?, found_at = ?, elapsed = ? WHERE instance_id = ?`,
-		f.State, f.Reason, f.Position, instant(f.AcquiredAt), f.ModelName, f.ModelSHA256,
+		f.State, f.Reason, f.Position, instant(f.AcquiredAt), string(models),
 		f.Provider, string(probabilities), instant(f.At), f.Elapsed.Nanoseconds(), f.InstanceID)
 	if err == nil && !known {
 		err = ErrUnknownInstance
@@ -136,7 +141,7 @@ func (tx *transaction) retryFindings(instances string, args ...any) (int64, erro
 func (s *Spool) StudyFindings(ctx context.Context, study dicom.UID) ([]Finding, error) {
 	findings, err := collect(scanFinding)(s.ledger.queries.query(ctx,
 		`SELECT i.id, i.sop_instance_uid, i.series_instance_uid, i.received_at, f.state, f.reason, f.position, f.acquired_at,
-				f.model_name, f.model_sha256, f.provider, f.probabilities, f.found_at, f.elapsed
+				f.models, f.provider, f.probabilities, f.found_at, f.elapsed
 			FROM studies s JOIN instances i ON i.study_id = s.id JOIN findings f ON f.instance_id = i.id
 			WHERE s.study_instance_uid = ? AND f.state <> 'pending' ORDER BY i.id`, study))
 	if err != nil {
@@ -146,13 +151,12 @@ func (s *Spool) StudyFindings(ctx context.Context, study dicom.UID) ([]Finding, 
 }
 
 func scanFinding(row scanner) (f Finding, err error) {
-	var probabilities []byte
+	var models, probabilities []byte
 	err = row.Scan(&f.InstanceID, &f.SOPInstanceUID, &f.SeriesInstanceUID, (*instant)(&f.ReceivedAt),
 		&f.State, &f.Reason, &f.Position, (*instant)(&f.AcquiredAt),
-		&f.ModelName, &f.ModelSHA256, &f.Provider, &probabilities, (*instant)(&f.At), &f.Elapsed)
+		&models, &f.Provider, &probabilities, (*instant)(&f.At), &f.Elapsed)
 	if err != nil {
 		return f, err
 	}
-	err = json.Unmarshal(probabilities, &f.Probabilities)
-	return f, err
+	return f, errors.Join(json.Unmarshal(models, &f.Models), json.Unmarshal(probabilities, &f.Probabilities))
 }

@@ -42,7 +42,7 @@ type Result struct {
 	Position   float64            // mm along the slice normal; meaningless where the gate refused
 	AcquiredAt time.Time          // zero where the header does not say
 
-	Model         infer.ModelRef // empty where no model was asked
+	Models        infer.Models // nil where none was asked
 	Provider      string
 	Probabilities []float32 // in the order of the model's classes; nil where not classified
 }
@@ -51,7 +51,7 @@ type Result struct {
 func (r *Result) finding() spool.Finding {
 	return spool.Finding{
 		State: r.State, Reason: r.Reason, Position: r.Position, AcquiredAt: r.AcquiredAt,
-		ModelName: r.Model.Name, ModelSHA256: r.Model.SHA256, Provider: r.Provider, Probabilities: r.Probabilities,
+		Models: r.Models, Provider: r.Provider, Probabilities: r.Probabilities,
 	}
 }
 
@@ -262,7 +262,7 @@ func decode(data io.ReadSeeker, header *dicom.Header, img *infer.Image) error {
 // classify asks the model and takes its answer into r. img goes back to the
 // others where nobody holds it any more.
 func (e *Examiner) classify(ctx context.Context, img *infer.Image, r *Result) error {
-	r.Model, r.Provider = e.Model.Classifier.Model(), e.Model.Classifier.Provider()
+	r.Models, r.Provider = e.Model.Classifier.Models(), e.Model.Classifier.Provider()
 	scores, err := e.guard.classify(ctx, img)
 	if ctx.Err() == nil && !errors.Is(err, errNoAnswer) {
 		e.images.Put(img)

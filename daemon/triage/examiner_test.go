@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"ichwatch/alerts"
@@ -48,8 +49,8 @@ func TestExamineWithoutASpool(t *testing.T) {
 			if classified := c.state == spool.FindingClassified; (r.Err == nil) != classified || (r.Probabilities != nil) != classified {
 				t.Errorf("err %v, probabilities %v", r.Err, r.Probabilities)
 			}
-			if c.state == spool.FindingClassified && (r.Position != c.object.position || r.Model.SHA256 != "ab") {
-				t.Errorf("position %v, model %v", r.Position, r.Model)
+			if c.state == spool.FindingClassified && (r.Position != c.object.position || !slices.Equal(r.Models, infer.Models{{Name: "fake", SHA256: "ab"}})) {
+				t.Errorf("position %v, model %v", r.Position, r.Models)
 			}
 			img, err := e.Decode(c.object.reader(), c.class, dicom.ExplicitVRLittleEndian)
 			decodes := c.state == spool.FindingClassified || c.object.shows != 0

@@ -10,6 +10,7 @@ import (
 	"ichwatch/alerts"
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse/dicom"
+	"ichwatch/infer"
 	"ichwatch/infer/study"
 )
 
@@ -38,7 +39,7 @@ func weigh(model *Model, findings []spool.Finding) weighing {
 	w := weighing{refused: map[string]int{}, unseen: map[string]int{}, failed: map[string]int{}}
 	bySeries := map[dicom.UID]int{}
 	for _, f := range findings {
-		if f.State == spool.FindingClassified && (model == nil || f.ModelSHA256 != model.Classifier.Model().SHA256) {
+		if f.State == spool.FindingClassified && (model == nil || !slices.Equal(f.Models, model.Classifier.Models())) {
 			f.State, f.Reason, f.Probabilities = spool.FindingFailed, "classified by a model that is no longer in service", nil
 		}
 		if !f.AcquiredAt.IsZero() && (w.acquiredAt.IsZero() || f.AcquiredAt.Before(w.acquiredAt)) {
@@ -181,13 +182,21 @@ func (r *run) alert(s spool.Study, w *weighing) *alerts.Message {
 	m := &alerts.Message{
 		Site: r.Site, Device: r.Device, Study: r.identify(s),
 		Finding: leading.Class.String(), Score: float64(leading.Score),
-		Model:      alerts.Model{Name: key.ModelName, SHA256: key.ModelSHA256},
+		Models:     named(key.Models),
 		AcquiredAt: key.AcquiredAt, ReceivedAt: key.ReceivedAt, DetectedAt: r.now(),
 	}
 	if m.InstanceUID != "" {
 		m.KeyImage = string(key.SOPInstanceUID)
 	}
 	return m
+}
+
+// named says in an alert's terms which models were asked.
+func named(models infer.Models) (out []alerts.Model) {
+	for _, m := range models {
+		out = append(out, alerts.Model(m))
+	}
+	return out
 }
 
 // conclude makes the final decision about a study.
@@ -207,8 +216,7 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 		m.Outcome, m.Reason = alerts.NotAnalysed, "the sender broke off in mid-study; it is decided when the rest has been sent"
 	}
 	if w.counts.Classified > 0 && w.leading != nil {
-		model := r.Model.Classifier.Model()
-		m.Model = &alerts.Model{Name: model.Name, SHA256: model.SHA256}
+		m.Models = named(r.Model.Classifier.Models())
 		m.Score = float64(w.leading.decision.Leading.Score)
 	}
 	if m.Outcome == alerts.Positive {

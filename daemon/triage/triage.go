@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // Model is what looks at slices and what decides from them; both come from the
-// same manifest.
+// same manifests.
 type Model struct {
 	Classifier infer.Classifier
 	Rule       *study.Rule
@@ -68,8 +69,9 @@ func (t *Triage) check() error {
 	if t.Model == nil {
 		return nil
 	}
-	if m := t.Model.Classifier.Model(); m.Name == "" || m.SHA256 == "" {
-		return errors.New("the model must have a name and a hash")
+	models := t.Model.Classifier.Models()
+	if len(models) == 0 || slices.ContainsFunc(models, func(m infer.ModelRef) bool { return m.Name == "" || m.SHA256 == "" }) {
+		return errors.New("every model must have a name and a hash")
 	}
 	return nil
 }

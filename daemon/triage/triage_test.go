@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"ichwatch/alerts"
@@ -57,8 +58,8 @@ type fakeModel struct {
 	over chan struct{} // closed at the end of the test
 }
 
-func (m *fakeModel) Model() infer.ModelRef { return infer.ModelRef{Name: "fake", SHA256: m.hash} }
-func (m *fakeModel) Provider() string      { return "cpu" }
+func (m *fakeModel) Models() infer.Models { return infer.Models{{Name: "fake", SHA256: m.hash}} }
+func (m *fakeModel) Provider() string     { return "cpu" }
 
 func (m *fakeModel) Classify(ctx context.Context, img *infer.Image) (infer.Scores, error) {
 	p := []float32{0.9, 0.05, 0.05, 0, 0, 0}
@@ -415,11 +416,11 @@ func TestPromise5_AlertAtTheDecidingSlice(t *testing.T) {
 	want := alerts.Message{
 		AlertID: alerts.ID("ct1", b.spool.Pseudonym(uid), 1), Seq: 1, Type: alerts.TypeNew, Site: "north", Device: "ct1",
 		Study: alerts.Study{InstanceUID: uid}, Finding: "subdural", Score: 0.8, KeyImage: m.KeyImage,
-		Model:      alerts.Model{Name: "fake", SHA256: strings.Repeat("ab", 32)},
+		Models:     []alerts.Model{{Name: "fake", SHA256: strings.Repeat("ab", 32)}},
 		AcquiredAt: m.AcquiredAt, ReceivedAt: m.ReceivedAt, DetectedAt: m.DetectedAt,
 	}
-	if m != want || m.KeyImage != uid+".1.4" && m.KeyImage != uid+".1.5" {
-		t.Errorf("got  %+v\nwant %+v", m, want)
+	if diff := cmp.Diff(want, m); diff != "" || m.KeyImage != uid+".1.4" && m.KeyImage != uid+".1.5" {
+		t.Errorf("key image %s; -want +got:\n%s", m.KeyImage, diff)
 	}
 	if sec := m.AcquiredAt.Second(); m.AcquiredAt.Year() != 2026 || sec != 4 && sec != 5 || m.DetectedAt.Before(m.ReceivedAt) {
 		t.Errorf("acquired %v, received %v, detected %v", m.AcquiredAt, m.ReceivedAt, m.DetectedAt)

@@ -253,15 +253,7 @@ func (d *Data) Excess(scores []float64) float64 {
 // ClassExcess is how far the score of one hemorrhage class, by its index in
 // Classes, lies above the class's threshold, in log-odds.
 func (d *Data) ClassExcess(class int, score float64) float64 {
-	return logOdds(score) - logOdds(d.Thresholds[d.Classes[class]])
-}
-
-// certain bounds log-odds.
-const certain = 1e-9
-
-func logOdds(p float64) float64 {
-	p = min(max(p, certain), 1-certain)
-	return math.Log(p / (1 - p))
+	return infer.LogOdds(score) - infer.LogOdds(d.Thresholds[d.Classes[class]])
 }
 
 // reaches reports whether some hemorrhage class is at or above its threshold.

@@ -141,7 +141,7 @@ func (d *Data) studyQuestions(o Options) []asked {
 		thresholds := map[infer.Class]float64{}
 		for _, c := range d.Classes {
 			if c.Hemorrhage() {
-				thresholds[c] = down(1 / (1 + math.Exp(-(logOdds(d.Thresholds[c]) + at))))
+				thresholds[c] = down(infer.Probability(infer.LogOdds(d.Thresholds[c]) + at))
 			}
 		}
 		called := make([]bool, n)

@@ -12,6 +12,8 @@
 package manifest
 
 import (
+	"fmt"
+
 	"ichwatch/infer"
 )
 
@@ -114,6 +116,12 @@ type StudyRule struct {
 	Of            int     `yaml:"of"`
 	MinimumSlices int     `yaml:"minimum_slices"` // below this a study is not analysed rather than negative
 	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
+}
+
+// String says the rule in words.
+func (r StudyRule) String() string {
+	return fmt.Sprintf("positive where at least %d of %d neighbouring slices reach the threshold of the same class; not analysed below %d slices or with gaps above %g mm",
+		r.Slices, r.Of, r.MinimumSlices, r.MaximumGap)
 }
 
 // Where is the path of the manifest, for errors.

@@ -77,8 +77,8 @@ func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, e
 	return c, nil
 }
 
-// Model says which model answers.
-func (c *Classifier) Model() infer.ModelRef { return c.model }
+// Models says which model answers.
+func (c *Classifier) Models() infer.Models { return infer.Models{c.model} }
 
 // Provider says what computes it.
 func (c *Classifier) Provider() string { return c.session.provider }

@@ -32,25 +32,31 @@ func (m *Maps) Map(class int) []float32 {
 // centres by straight lines. inside is false where the model did not see that
 // pixel.
 func (m *Maps) At(class, row, column int) (v float32, inside bool) {
-	y, x := row-m.Square.Top, column-m.Square.Left
-	if y < 0 || x < 0 || y >= m.Square.Side || x >= m.Square.Side {
+	return m.Sample(class, float64(row)+0.5, float64(column)+0.5)
+}
+
+// Sample is At between the pixels: the centre of the first one of the slice lies
+// at 0.5, 0.5.
+func (m *Maps) Sample(class int, row, column float64) (v float32, inside bool) {
+	side := float64(m.Square.Side)
+	y, x := row-float64(m.Square.Top), column-float64(m.Square.Left)
+	if y < 0 || x < 0 || y >= side || x >= side {
 		return 0, false
 	}
 	cells := m.Map(class)
-	top, bottom, down := between(y, m.Square.Side, m.Rows)
-	left, right, along := between(x, m.Square.Side, m.Columns)
+	top, bottom, down := between(y/side, m.Rows)
+	left, right, along := between(x/side, m.Columns)
 	upper := cells[top*m.Columns+left]*(1-along) + cells[top*m.Columns+right]*along
 	lower := cells[bottom*m.Columns+left]*(1-along) + cells[bottom*m.Columns+right]*along
 	return upper*(1-down) + lower*down, true
 }
 
-// between gives the two cells of n that a pixel of side lies between, and how far
+// between gives the two cells of n that a place in 0..1 lies between, and how far
 // towards the second.
-func between(pixel, side, n int) (first, second int, share float32) {
-	at := (float32(pixel)+0.5)*float32(n)/float32(side) - 0.5
-	at = min(max(at, 0), float32(n-1))
+func between(place float64, n int) (first, second int, share float32) {
+	at := min(max(place*float64(n)-0.5, 0), float64(n-1))
 	first = int(at)
-	return first, min(first+1, n-1), at - float32(first)
+	return first, min(first+1, n-1), float32(at - float64(first))
 }
 
 // Explain is Classify with the activation maps. Its errors are those of Classify

@@ -126,8 +126,8 @@ func checkScores(tb testing.TB, s infer.Scores, want []float64) {
 
 func TestClassify(t *testing.T) {
 	c := classifier(t, "tiny", Options{})
-	if c.Provider() != "cpu" || c.Model() != load(t, "tiny").Ref() {
-		t.Errorf("provider %q, model %v", c.Provider(), c.Model())
+	if c.Provider() != "cpu" || !slices.Equal(c.Models(), infer.Models{load(t, "tiny").Ref()}) {
+		t.Errorf("provider %q, model %v", c.Provider(), c.Models())
 	}
 	for _, hu := range []int16{20, 40, 75, 3000} {
 		img := head(hu)

@@ -318,12 +318,7 @@ func (r *Rule) excess(f Finding) float64 {
 	if f.KeySlice < 0 {
 		return math.Inf(-1)
 	}
-	return logOdds(float64(f.Score)) - logOdds(float64(r.threshold(f.Class)))
-}
-
-func logOdds(p float64) float64 {
-	p = min(max(p, 1e-9), 1-1e-9)
-	return math.Log(p / (1 - p))
+	return infer.LogOdds(float64(f.Score)) - infer.LogOdds(float64(r.threshold(f.Class)))
 }
 
 func (r *Rule) threshold(c infer.Class) float32 {

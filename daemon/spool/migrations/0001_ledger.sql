@@ -68,8 +68,7 @@ CREATE TABLE findings (
     reason        TEXT    NOT NULL DEFAULT '',
     position      REAL    NOT NULL DEFAULT 0,
     acquired_at   INTEGER,
-    model_name    TEXT    NOT NULL DEFAULT '',
-    model_sha256  TEXT    NOT NULL DEFAULT '',
+    models        TEXT    NOT NULL DEFAULT '[]',   -- JSON
     provider      TEXT    NOT NULL DEFAULT '',
     probabilities TEXT    NOT NULL DEFAULT '[]',   -- JSON
     found_at      INTEGER,

@@ -94,7 +94,7 @@ func (c Comparison) Words() string {
 // Summary counts what lies outside.
 func (e *Expected) Summary() string {
 	if e == nil {
-		return "the manifest states no expected figures for this operating point"
+		return "expected figures are not stated"
 	}
 	outside, measured := 0, 0
 	for _, c := range e.Figures {

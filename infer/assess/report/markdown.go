@@ -13,8 +13,8 @@ func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	unit := r.Intervals.Unit
 	fmt.Fprintf(&b, "# Assessment of %s\n\n**%s**\n\n", r.Model.Name, r.Disclaimer)
-	fmt.Fprintf(&b, "Model `%s` (%s, SHA-256 `%s`) on %d slices of %d studies (%d %s), %s, %s, %.1f slices/s on %s with %d at a time.\n\n",
-		r.Model.Name, r.Model.Architecture, r.Model.SHA256, r.Data.Classified, r.Data.Studies, r.Data.Patients, plural(unit, r.Data.Patients),
+	fmt.Fprintf(&b, "%s on %d slices of %d studies (%d %s), %s, %s, %.1f slices/s on %s with %d at a time.\n\n",
+		r.Model.text(), r.Data.Classified, r.Data.Studies, r.Data.Patients, plural(unit, r.Data.Patients),
 		r.Created.Format("2006-01-02"), r.Program, r.Speed.SlicesPerSecond, r.Model.Provider, r.Speed.Workers)
 	fmt.Fprintf(&b, "In brackets: 95 %% intervals, from %d draws of whole %s, or Wilson's where each counts once and where all draws agree.\n\n", r.Intervals.Rounds, plural(unit, 2))
 
@@ -93,6 +93,18 @@ func (r *Report) Markdown(w io.Writer) error {
 	fmt.Fprintf(&b, "\n%s\n", r.Disclaimer)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// text names every member.
+func (m *Model) text() string {
+	var names []string
+	for _, member := range m.Members {
+		names = append(names, fmt.Sprintf("`%s` (%s, SHA-256 `%s`)", member.Name, member.Architecture, member.SHA256))
+	}
+	if len(names) == 1 {
+		return "Model " + names[0]
+	}
+	return fmt.Sprintf("Ensemble of %d models, %s,", len(names), strings.Join(names, " and "))
 }
 
 func (e *Expected) markdown(b *strings.Builder, point string) {

@@ -42,17 +42,22 @@ type Report struct {
 	Pictures []Picture `json:"-"`
 }
 
-// Model says which model was assessed.
+// Model says what was assessed: one model, or several that answer as one.
 type Model struct {
-	Name           string                  `json:"name"`
-	SHA256         string                  `json:"sha256"`
-	Architecture   string                  `json:"architecture"`
+	Name           string                  `json:"name"`    // of all of them
+	Members        []Member                `json:"members"` // one, or those of an ensemble
 	Provider       string                  `json:"provider"`
-	Activation     string                  `json:"activation"`
 	OperatingPoint string                  `json:"operating_point"`
-	Thresholds     map[infer.Class]float64 `json:"thresholds"` // of the operating point
+	Thresholds     map[infer.Class]float64 `json:"thresholds"` // of the operating point; of several models, their common ones
 	StudyRule      string                  `json:"study_rule"` // in words
-	IntendedUse    string                  `json:"intended_use"`
+}
+
+// Member is a model by itself.
+type Member struct {
+	infer.ModelRef
+	Architecture string `json:"architecture"`
+	Activation   string `json:"activation"`
+	IntendedUse  string `json:"intended_use"`
 }
 
 // Data counts what was looked at.

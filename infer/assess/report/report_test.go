@@ -56,7 +56,10 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 	}
 	return &Report{
 		Schema: Schema, Disclaimer: Disclaimer, Program: "ichwatch test", Created: time.Date(2026, 2, 3, 4, 5, 0, 0, time.UTC),
-		Model:    Model{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32), Thresholds: d.Thresholds, Provider: "cpu", Activation: "softmax"},
+		Model: Model{Name: "<b>tiny</b> + other", Thresholds: d.Thresholds, Provider: "cpu", OperatingPoint: "half", Members: []Member{
+			{ModelRef: infer.ModelRef{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32)}, Architecture: "small", Activation: "softmax"},
+			{ModelRef: infer.ModelRef{Name: "other", SHA256: strings.Repeat("cd", 32)}, Architecture: "large", Activation: "sigmoid"},
+		}},
 		Data:     Data{Format: "phantom", Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
 		Speed:    Speed{SlicesPerSecond: 12.5, Workers: 2},
 		Expected: Compare(stated, f),
@@ -82,7 +85,7 @@ func write(t *testing.T, to func(io.Writer) error) string {
 func TestPage(t *testing.T) {
 	text := write(t, made(t, nil).HTML)
 	for _, part := range []string{
-		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), "data:image/png;base64,UA==", "line 7 of the labels",
+		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), strings.Repeat("cd", 32), "other, large, sigmoid, on cpu", "the 2 models below", "data:image/png;base64,UA==", "line 7 of the labels",
 		"five folds &lt;by&gt; patient", "1.000<small>0.999–1.000</small>", "outside",
 		"no head in the slice", "prefers-color-scheme: dark", "@media print", "12.5 slices/s", "only 5 studies with it",
 	} {
@@ -134,7 +137,7 @@ func TestPage(t *testing.T) {
 func TestMarkdownAndJSON(t *testing.T) {
 	r := made(t, nil)
 	text := write(t, r.Markdown)
-	for _, part := range []string{Disclaimer, "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
+	for _, part := range []string{Disclaimer, "Ensemble of 2 models, `<b>tiny</b>` (small, SHA-256 `abab", "`other` (large, SHA-256 `cdcd", "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in the Markdown", part)
 		}
@@ -143,7 +146,7 @@ func TestMarkdownAndJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(write(t, r.JSON)), &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Schema != "ichwatch.assessment/v1" || back.Disclaimer != Disclaimer || back.Figures == nil || back.Slices.Total != 40 || back.Model.Thresholds[infer.Epidural] != 0.5 {
+	if back.Schema != "ichwatch.assessment/v1" || back.Disclaimer != Disclaimer || back.Figures == nil || back.Slices.Total != 40 || back.Model.Thresholds[infer.Epidural] != 0.5 || len(back.Model.Members) != 2 || back.Model.Members[1].Name != "other" {
 		t.Errorf("read back: %+v", back)
 	}
 	if len(back.Slices.Classes) != 6 || back.Slices.Classes[2].Name != "subdural" {
@@ -190,7 +193,7 @@ func TestCompare(t *testing.T) {
 	if got := e.Summary(); !strings.HasPrefix(got, "all of 1 ") {
 		t.Error(got)
 	}
-	if e := Compare(nil, f); e != nil || !strings.Contains(e.Summary(), "states no expected figures") {
+	if e := Compare(nil, f); e != nil || !strings.Contains(e.Summary(), "not stated") {
 		t.Errorf("of nothing: %+v, %s", e, e.Summary())
 	}
 }
