@@ -33,6 +33,7 @@ type assessment struct {
 	models            []string
 	point             string
 	format            string
+	window            labelled.Window
 	config, library   string
 	partial           bool
 	pictures, workers int
@@ -57,6 +58,12 @@ and trace (too little blood to be called either way) are optional. That is what
 ichwatch phantom writes. ct-ich is understood as well: JPEGs in DIR/brain and
 DIR/bone with patient and slice columns.
 
+Slices that a site has exported as PNG or JPEG, 8 bits, in one window need file
+and patient and, beside the classes, a column any: then a class may be empty where
+it is not known, and such a slice counts for any hemorrhage alone. --window says
+which Hounsfield units the grey levels stand for. Colours are turned to grey. With
+a column slice (the number in its stack) studies are judged as well.
+
 Without --out the figures are printed as Markdown. The HTML page in --out holds
 pictures of the worst errors: keep it as you keep the slices.
 
@@ -65,6 +72,7 @@ Suspected findings, not for diagnosis. Not a medical device.`,
   ichwatch assess set --out report                   the model of the demo, report/report.html
   ichwatch assess --model models/resnet18 --labels labels.csv --out report STUDIES
   ichwatch assess --model models/resnet18 ct-ich     figures as Markdown
+  ichwatch assess --model models/resnet18 --window 40/80 EXPORTED
   ichwatch assess -m models/resnet18 -m models/densenet121 --out report STUDIES
                                                      the two as an ensemble`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -98,7 +106,8 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 	f.StringVar(&a.point, "operating-point", "", "operating point, of every model (default: the models')")
 	f.StringVarP(&a.labels, "labels", "l", "", "table of labels, CSV (default: DIR/labels.csv)")
 	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
-	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files) or ct-ich (JPEG pairs)")
+	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files), ct-ich (JPEG pairs) or images (PNG or JPEG in one window)")
+	f.TextVar(&a.window, "window", labelled.BrainWindow, "`CENTRE/WIDTH` in HU of images: what their grey levels 0 to 255 stand for")
 	f.BoolVar(&a.partial, "partial", false, "go on where labels lack a file or files a label")
 	f.StringVar(&a.config, "config", "", "configuration whose eligibility rules hold (default: the reference configuration's)")
 	f.Float64SliceVar(&a.options.Sensitivities, "sensitivity", []float64{0.90, 0.95}, "operating points to look for")
@@ -214,13 +223,14 @@ func (a *assessment) open(cmd *cobra.Command, classes []infer.Class, format labe
 	if err != nil {
 		return nil, err
 	}
+	set.Window = a.window
 	note := func(what string, items []string) {
 		if len(items) > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ichwatch: note: %v\n", &labelled.ListError{What: what, Items: items})
 		}
 	}
 	note("columns look like labels and name no known class; they are ignored", set.Ignored)
-	note("files are no Part 10 files", set.Unread)
+	note(fmt.Sprintf("files are not of the kind of format %s", set.Format), set.Unread)
 	note("rows have no bone window; what the brain window cuts off is taken for air", set.NoBone)
 	if a.partial {
 		note("labels have no file", set.NoFile)
@@ -236,6 +246,10 @@ func (a *assessment) open(cmd *cobra.Command, classes []infer.Class, format labe
 
 func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
 	seconds := x.Elapsed.Seconds()
+	window := ""
+	if x.Set.Format == labelled.Images {
+		window = x.Set.Window.String()
+	}
 	var members []report.Member
 	var names []string
 	for _, m := range e.Members {
@@ -252,7 +266,7 @@ func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, count
 			Format: string(x.Set.Format), Labels: len(x.Set.Rows), Examined: len(x.Set.Slices), Classified: counts.Classified,
 			Ineligible: counts.Ineligible, Failed: counts.Failed, Studies: x.Set.Studies, Patients: x.Set.Patients,
 			NoFile: len(x.Set.NoFile), NoLabel: len(x.Set.NoLabel), Unread: len(x.Set.Unread), NoBone: len(x.Set.NoBone),
-			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Ignored: x.Set.Ignored,
+			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Unordered: counts.Unordered, Unclassified: counts.Unclassified, Window: window, Ignored: x.Set.Ignored,
 		},
 		Speed:    report.Speed{Slices: len(x.Results), Seconds: seconds, SlicesPerSecond: float64(len(x.Results)) / seconds, Workers: a.workers},
 		Expected: report.Compare(e.Expected(), f),

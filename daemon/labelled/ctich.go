@@ -1,12 +1,7 @@
 package labelled
 
 import (
-	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/jpeg"
-	"io/fs"
 	"math"
 	"path"
 	"slices"
@@ -21,12 +16,11 @@ const (
 	bone  = "bone"  // centre/width 700/3200 HU
 
 	// spacing of its stacks in mm; slice 1 is the lowest. The slices are 5 mm thick.
+	// What is taken for images elsewhere too: numbers tell neighbours, not mm.
 	spacing = 5.0
 	// Where JPEG noise may hide that the brain window is cut off: grey values up to
 	// lowest and from highest on.
 	lowest, highest = 3, 252
-
-	mostPixels = 4096 * 4096
 )
 
 // matchPairs finds the pairs of the rows.
@@ -58,17 +52,6 @@ func (s *Set) matchPairs() error {
 	})
 	slices.Sort(s.NoLabel)
 	return err
-}
-
-func (s *Set) there(name string) (bool, error) {
-	f, err := s.open(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNoPath):
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	return true, f.Close()
 }
 
 // readPair brings a pair back to Hounsfield units: from the brain window, and
@@ -109,37 +92,4 @@ func hounsfield(narrow, wide uint8, both bool) int16 {
 		hu = max(coarse, 100)
 	}
 	return int16(math.RoundToEven(float64(hu)))
-}
-
-func (s *Set) readGrey(name string) (*image.Gray, error) {
-	f, err := s.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	c, err := jpeg.DecodeConfig(f)
-	if err != nil {
-		return nil, fmt.Errorf("read a JPEG: %w", err)
-	}
-	if c.Width*c.Height > mostPixels {
-		return nil, fmt.Errorf("read a JPEG: %d x %d pixels are no slice", c.Width, c.Height)
-	}
-	if _, err := f.Seek(0, 0); err != nil {
-		return nil, err
-	}
-	decoded, err := jpeg.Decode(f)
-	if err != nil {
-		return nil, fmt.Errorf("read a JPEG: %w", err)
-	}
-	if grey, ok := decoded.(*image.Gray); ok {
-		return grey, nil
-	}
-	b := decoded.Bounds()
-	grey := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
-	for y := range b.Dy() {
-		for x := range b.Dx() {
-			grey.Set(x, y, color.GrayModel.Convert(decoded.At(b.Min.X+x, b.Min.Y+y)))
-		}
-	}
-	return grey, nil
 }

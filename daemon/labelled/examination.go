@@ -58,13 +58,15 @@ func (s *Set) Examine(ctx context.Context, e *triage.Examiner, workers int, prog
 }
 
 func (s *Set) examine(ctx context.Context, e *triage.Examiner, l *Slice) (triage.Result, error) {
-	if s.Format == CTICH {
-		img, err := s.readPair(l)
+	if s.Format != Phantom {
+		img, err := s.windowed(l)
 		if err != nil {
 			return triage.Result{}, fmt.Errorf("line %d of the labels: %w", l.Line, err)
 		}
 		r, err := e.ExamineImage(ctx, img)
-		r.Position = l.slice * spacing
+		if s.numbered {
+			r.Position = l.slice * spacing
+		}
 		return r, err
 	}
 	data, file, err := s.dataSet(l)
@@ -77,8 +79,8 @@ func (s *Set) examine(ctx context.Context, e *triage.Examiner, l *Slice) (triage
 
 // image gives the slice as the model sees it, before preprocessing.
 func (s *Set) image(e *triage.Examiner, l *Slice) (*infer.Image, error) {
-	if s.Format == CTICH {
-		return s.readPair(l)
+	if s.Format != Phantom {
+		return s.windowed(l)
 	}
 	data, file, err := s.dataSet(l)
 	if err != nil {
@@ -88,6 +90,14 @@ func (s *Set) image(e *triage.Examiner, l *Slice) (*infer.Image, error) {
 	return e.Decode(data, l.class, l.syntax)
 }
 
+// windowed reads a slice that is kept in one window or two.
+func (s *Set) windowed(l *Slice) (*infer.Image, error) {
+	if s.Format == CTICH {
+		return s.readPair(l)
+	}
+	return s.readImage(l)
+}
+
 // Counts says what became of the slices.
 type Counts struct {
 	Classified int
@@ -95,6 +105,10 @@ type Counts struct {
 	Failed     map[string]int // by reason
 	Doubtful   int            // classified, but left out of the figures of slices
 	Unclear    int            // studies that show nothing but doubtful slices, left out of the figures of studies
+	Unordered  int            // studies of which nobody knows how their slices lie, left out of the figures of studies
+	// Unclassified slices show a hemorrhage whose classes are not stated: in the
+	// figures of any hemorrhage alone.
+	Unclassified int
 }
 
 // Data gives what is to be assessed: classes in the order of the model,
@@ -112,9 +126,10 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 	for _, l := range x.Set.Rows { // all of them: what a study shows does not go away with a file
 		s := &studies[l.Study]
 		s.patient, s.doubtful = l.Patient, s.doubtful || l.Doubtful
-		for c, shows := range l.Truth {
-			s.truth[c] = s.truth[c] || shows
+		for c, shows := range l.Truth.Shows {
+			s.truth.Shows[c] = s.truth.Shows[c] || shows
 		}
+		s.truth.Unclassified = s.truth.Unclassified || l.Truth.Unclassified
 	}
 	for i := range x.Set.Slices {
 		l, r := &x.Set.Slices[i], &x.Results[i]
@@ -134,6 +149,9 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 			counts.Doubtful++
 			continue
 		}
+		if l.Truth.Unclassified {
+			counts.Unclassified++
+		}
 		p := make([]float64, len(r.Probabilities))
 		for k, v := range r.Probabilities {
 			p[k] = float64(v)
@@ -145,6 +163,9 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 		switch {
 		case len(s.objects) == 0:
 			continue // none of its slices is there
+		case x.Set.Format != Phantom && !x.Set.numbered:
+			counts.Unordered++
+			continue
 		case s.doubtful && !s.truth.Any():
 			counts.Unclear++
 			continue

@@ -4,7 +4,11 @@
 //
 // A set is a folder and a table of labels. In the folder lie Part 10 files, which
 // the table names by their path or by their SOP Instance UID, or the windowed
-// JPEG pairs of ct-ich. The table has a column for each class with 0 or 1 in it.
+// JPEG pairs of ct-ich, or images (PNG, JPEG) that were exported in one window.
+//
+// The table has a column for each class with 0 or 1 in it. Where it has a column
+// any as well, a class may be left empty or out: a slice that shows a hemorrhage
+// of which not every class is stated counts for any hemorrhage alone.
 package labelled
 
 import (
@@ -12,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,16 +36,17 @@ const (
 	Auto    Format = "auto"
 	Phantom Format = "phantom" // Part 10 files, as ichwatch phantom writes them
 	CTICH   Format = "ct-ich"  // brain/ and bone/ with JPEGs of two windows
+	Images  Format = "images"  // PNG or JPEG in one window, 8 bits
 )
 
 // ParseFormat finds a format by its name.
 func ParseFormat(name string) (Format, error) {
-	for _, f := range []Format{Auto, Phantom, CTICH} {
+	for _, f := range []Format{Auto, Phantom, CTICH, Images} {
 		if string(f) == name {
 			return f, nil
 		}
 	}
-	return "", fmt.Errorf("format %q is not known; there are %s, %s and %s", name, Auto, Phantom, CTICH)
+	return "", fmt.Errorf("format %q is not known; there are %s, %s, %s and %s", name, Auto, Phantom, CTICH, Images)
 }
 
 // Label is one row of the table.
@@ -55,7 +61,7 @@ type Label struct {
 	// Doubtful slices show something, but too little to be called either way.
 	// They belong to their study and to no figure of slices.
 	Doubtful bool
-	slice    float64 // number of the slice in its stack; ct-ich
+	slice    float64 // number of the slice in its stack; NaN where it has none
 }
 
 // Labels is a table of labels.
@@ -65,7 +71,7 @@ type Labels struct {
 	Patients int
 	Unit     string   // "patient", or "study" where the table has no patients
 	Ignored  []string // columns of 0 and 1 that name no class
-	stacked  bool     // it has the columns of ct-ich
+	numbered bool     // it says where slices lie in their stack
 }
 
 // mostListed is how many of many things are named one by one.
@@ -92,7 +98,7 @@ func (e *ListError) Error() string {
 }
 
 // ReadLabels reads a table. classes are those of the model; each hemorrhage class
-// needs its column.
+// needs its column, unless there is a column any.
 func ReadLabels(path string, classes []infer.Class) (*Labels, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -132,7 +138,7 @@ func parseLabels(r io.Reader, classes []infer.Class) (*Labels, error) {
 		return nil, err
 	}
 	t.ones, t.other = make([]bool, len(header)), make([]bool, len(header))
-	l := &Labels{Unit: "study", stacked: t.has("patient") && t.has("slice")}
+	l := &Labels{Unit: "study", numbered: t.has("slice")}
 	if t.has("patient") {
 		l.Unit = "patient"
 	}
@@ -168,7 +174,7 @@ func parseLabels(r io.Reader, classes []infer.Class) (*Labels, error) {
 }
 
 // known are the columns that are read beside the classes.
-var known = []string{"file", "sop_instance_uid", "study", "patient", "series", "slice", "trace"}
+var known = []string{"file", "sop_instance_uid", "study", "patient", "series", "slice", "trace", "any"}
 
 // table is a table in reading.
 type table struct {
@@ -185,7 +191,7 @@ func (t *table) has(column string) bool { _, ok := t.at[column]; return ok }
 func (t *table) check(header []string, classes []infer.Class) error {
 	var missing []string
 	for _, c := range classes {
-		if c.Hemorrhage() && !t.has(c.String()) {
+		if c.Hemorrhage() && !t.has(c.String()) && !t.has("any") {
 			missing = append(missing, c.String())
 		}
 	}
@@ -244,12 +250,26 @@ func (t *table) row(record []string, line int) (l Label, ok bool) {
 		}
 		return false
 	}
+	stated := true // of every class
 	for _, c := range infer.Classes() {
-		if c.Hemorrhage() {
-			l.Truth[c] = flag(c.String())
+		switch {
+		case !c.Hemorrhage():
+		case t.has("any") && get(c.String()) == "":
+			stated = false
+		default:
+			l.Truth.Shows[c] = flag(c.String())
 		}
 	}
-	if t.has("normal") && flag("normal") == l.Truth.Any() {
+	against := false
+	if t.has("any") {
+		bleeds := flag("any")
+		l.Truth.Unclassified = bleeds && !stated
+		against = bleeds != l.Truth.Any()
+	}
+	if t.has("normal") {
+		against = flag("normal") == l.Truth.Any() || against
+	}
+	if against {
 		t.against = append(t.against, where)
 	}
 	l.Doubtful = t.has("trace") && flag("trace") && !l.Truth.Any()
@@ -268,7 +288,10 @@ func (t *table) row(record []string, line int) (l Label, ok bool) {
 	if l.Series == "" {
 		l.Series = dicom.UID(study)
 	}
-	l.slice, _ = strconv.ParseFloat(get("slice"), 64)
+	l.slice = math.NaN()
+	if number, err := strconv.ParseFloat(get("slice"), 64); err == nil {
+		l.slice = number
+	}
 	for _, name := range []string{l.File, string(l.Instance)} {
 		if name == "" {
 			continue
@@ -296,7 +319,7 @@ func (t *table) err() error {
 	var errs []error
 	for _, e := range []*ListError{
 		{What: "labels are neither 0 nor 1", Items: t.odd},
-		{What: "rows contradict themselves: normal with a hemorrhage, or neither", Items: t.against},
+		{What: "rows contradict themselves: normal or not any with a hemorrhage, or neither", Items: t.against},
 		{What: "rows name no slice, or no study and no patient", Items: t.nameless},
 		{What: "rows are about a slice that has one already", Items: t.repeated},
 	} {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"ichwatch/infer"
+	"ichwatch/infer/assess"
 )
 
 const columns = "file,study,normal,epidural,subdural,intraventricular,intraparenchymal,subarachnoid"
@@ -46,6 +47,12 @@ a/2.dcm,s1,p2,1.2.2,,0,0,0,0,0,1,0,0
 	if !slices.Equal(l.Ignored, []string{"fracture"}) {
 		t.Errorf("ignored: %v", l.Ignored)
 	}
+	if l = parse(t, "file,patient,any,epidural,Subdural\na,1,1,,1\nb,1,1,1,\nc,2,0,,0\nd,2,1,,\n"); !l.Rows[0].Truth.Unclassified || !l.Rows[1].Truth.Unclassified || l.Rows[2].Truth != (assess.Truth{}) || !l.Rows[3].Truth.Any() {
+		t.Errorf("classes not stated: %+v", l.Rows)
+	}
+	if l = parse(t, "any,"+columns+"\n1,a,s,0,0,1,0,0,0\n0,b,s,1,0,0,0,0,0\n"); l.Rows[0].Truth.Unclassified || !l.Rows[0].Truth.Shows[infer.Subdural] || l.Rows[1].Truth.Any() || l.Ignored != nil {
+		t.Errorf("classes stated: %+v", l)
+	}
 	if l = parse(t, columns+"\na,s,1,0,0,0,0,0\n"); l.Unit != "study" || l.Patients != 1 {
 		t.Errorf("%d of %s", l.Patients, l.Unit)
 	}
@@ -69,6 +76,9 @@ func TestLabelsRefused(t *testing.T) {
 		"no study":       {strings.Replace(columns, "study", "head", 1) + "\n", []string{"neither a column study nor patient"}},
 		"not 0 or 1":     {columns + "\na,s,1,0,yes,0,0,0\n", []string{"labels are neither 0 nor 1 (1): line 2 subdural"}},
 		"contradiction":  {columns + "\na,s,1,0,1,0,0,0\nb,s,0,0,0,0,0,0\n", []string{"rows contradict themselves", "(2): line 2, line 3"}},
+		"any against":    {"file,study,any,epidural\na,s,0,1\nb,s,1,0\nc,s,0,\n", []string{"rows contradict themselves", "(1): line 2"}},
+		"any in full":    {"any," + columns + "\n1,a,s,0,0,0,0,0,0\n0,a,s,0,1,0,0,0,0\n", []string{"rows contradict themselves", "(2): line 2, line 3"}},
+		"any empty":      {"file,study,any,epidural\na,s,,1\n", []string{"neither 0 nor 1 (1): line 2 any"}},
 		"nameless":       {columns + "\n,s,1,0,0,0,0,0\nb,,1,0,0,0,0,0\n", []string{"rows name no slice", "(2): "}},
 		"twice":          {columns + "\na,s,1,0,0,0,0,0\n./a,s,1,0,0,0,0,0\n", []string{"line 3 (as line 2)"}},
 		"ragged":         {columns + "\na,s\n", []string{"line 2"}},
@@ -96,7 +106,7 @@ func TestLabelsRefused(t *testing.T) {
 }
 
 func TestParseFormat(t *testing.T) {
-	for _, f := range []Format{Auto, Phantom, CTICH} {
+	for _, f := range []Format{Auto, Phantom, CTICH, Images} {
 		if got, err := ParseFormat(string(f)); err != nil || got != f {
 			t.Errorf("%s: %s, %v", f, got, err)
 		}

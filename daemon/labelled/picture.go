@@ -42,7 +42,7 @@ func (x *Examination) picture(ctx context.Context, c *ensemble.Classifier, d *as
 	l, s := &x.Set.Slices[slice], &d.Slices[datum]
 	p := report.Picture{
 		Slice: fmt.Sprintf("Line %d of the labels", l.Line), Missed: missed,
-		Truth: s.Truth.Classes(), Any: assess.AnyScore(d.Classes, s.Probabilities),
+		Truth: s.Truth, Any: assess.AnyScore(d.Classes, s.Probabilities),
 	}
 	class := leading(d, s, missed)
 	p.Class, p.Score = d.Classes[class], s.Probabilities[class]
@@ -76,7 +76,7 @@ func (x *Examination) picture(ctx context.Context, c *ensemble.Classifier, d *as
 func leading(d *assess.Data, s *assess.Slice, missed bool) int {
 	best, highest := 0, math.Inf(-1)
 	for i, c := range d.Classes {
-		if !c.Hemorrhage() || missed && !s.Truth[c] {
+		if shown, known := s.Truth.Class(c); !c.Hemorrhage() || missed && known && !shown {
 			continue
 		}
 		if e := d.ClassExcess(i, s.Probabilities[i]); e > highest {

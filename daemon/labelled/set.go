@@ -25,10 +25,12 @@ type Set struct {
 	// What does not fit together; nothing of it is in Slices.
 	NoFile  []string // rows, by their line, whose slice is not there
 	NoLabel []string // paths of slices that no row is about
-	Unread  []string // paths of files that are no Part 10 files
+	Unread  []string // paths of files of another kind than the set's
 	// NoBone are rows of ct-ich that lack the bone window: what the brain window
 	// cuts off is taken for air there.
 	NoBone []string
+	// Window is that of Images; BrainWindow unless it is set before they are read.
+	Window Window
 
 	dir string
 }
@@ -53,22 +55,37 @@ func Open(dir string, l *Labels, f Format) (*Set, error) {
 		return nil, fmt.Errorf("open the set: %s is no folder", dir)
 	}
 	if f == Auto {
-		f = Phantom
-		if _, err := os.Stat(filepath.Join(dir, brain)); err == nil && l.stacked {
-			f = CTICH
-		}
+		f = l.formatOf(dir)
 	}
-	s := &Set{Labels: l, Format: f, dir: dir}
-	if f == CTICH {
+	s := &Set{Labels: l, Format: f, Window: BrainWindow, dir: dir}
+	switch f {
+	case CTICH:
 		err = s.matchPairs()
-	} else {
+	case Images:
+		err = s.matchImages()
+	default:
 		err = s.matchPart10()
+	}
+	if f != Phantom && l.numbered {
+		err = cmp.Or(err, s.unnumbered())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the set: %w", err)
 	}
 	slices.SortFunc(s.Slices, func(a, b Slice) int { return cmp.Compare(a.Line, b.Line) })
 	return s, nil
+}
+
+// formatOf looks how the slices of a table are kept.
+func (l *Labels) formatOf(dir string) Format {
+	_, err := os.Stat(filepath.Join(dir, brain))
+	switch {
+	case err == nil && l.numbered && l.Unit == "patient":
+		return CTICH
+	case l.allImages():
+		return Images
+	}
+	return Phantom
 }
 
 // Gaps is what the table and the folder do not agree on, nil where they do. Left

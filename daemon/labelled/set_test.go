@@ -285,7 +285,7 @@ func TestDraw(t *testing.T) {
 func TestLeading(t *testing.T) {
 	d := &assess.Data{Classes: infer.Classes(), Thresholds: half()}
 	s := &assess.Slice{Probabilities: []float64{0.1, 0.6, 0.3, 0.05, 0, 0}}
-	s.Truth[infer.Subdural], s.Truth[infer.Intraventricular] = true, true
+	s.Truth.Shows[infer.Subdural], s.Truth.Shows[infer.Intraventricular] = true, true
 	if got := leading(d, s, false); got != int(infer.Epidural) {
 		t.Errorf("a false alarm shows %v", infer.Class(got))
 	}

@@ -13,7 +13,7 @@ import (
 // computed again elsewhere. Slices, studies and patients are named by where the
 // table of labels has them, and by nothing of their own. classes are the model's.
 func (x *Examination) WriteTable(w io.Writer, classes []infer.Class) error {
-	header := []string{"line", "patient", "study", "position_mm", "state", "reason", "doubtful"}
+	header := []string{"line", "patient", "study", "position_mm", "state", "reason", "doubtful", "any"}
 	for _, c := range infer.Classes() {
 		if c.Hemorrhage() {
 			header = append(header, c.String())
@@ -28,12 +28,17 @@ func (x *Examination) WriteTable(w io.Writer, classes []infer.Class) error {
 		l, r := &x.Set.Slices[i], &x.Results[i]
 		row := []string{
 			strconv.Itoa(l.Line), strconv.Itoa(l.Patient + 1), strconv.Itoa(l.Study + 1),
-			strconv.FormatFloat(r.Position, 'f', -1, 64), string(r.State), r.Reason, flag(l.Doubtful),
+			strconv.FormatFloat(r.Position, 'f', -1, 64), string(r.State), r.Reason, flag(l.Doubtful), flag(l.Truth.Any()),
 		}
 		for _, c := range infer.Classes() {
-			if c.Hemorrhage() {
-				row = append(row, flag(l.Truth[c]))
+			if !c.Hemorrhage() {
+				continue
 			}
+			shows := ""
+			if shown, known := l.Truth.Class(c); known {
+				shows = flag(shown)
+			}
+			row = append(row, shows)
 		}
 		for k := range classes {
 			p := ""

@@ -13,39 +13,44 @@ import (
 // NumClasses is how many classes there are.
 const NumClasses = 6
 
-// Truth says what a slice or a study shows, by infer.Class. Normal is not read:
-// what shows no hemorrhage is normal.
-type Truth [NumClasses]bool
+// Truth says what a slice or a study shows.
+type Truth struct {
+	// Shows says it by infer.Class. Normal is not read: what shows no hemorrhage is
+	// normal.
+	Shows [NumClasses]bool
+	// Unclassified: there is a hemorrhage, and of which classes is not known. It
+	// counts for any hemorrhage and for no class; Shows is not read.
+	Unclassified bool
+}
 
 // Any reports whether there is a hemorrhage.
 func (t Truth) Any() bool {
 	for _, c := range infer.Classes() {
-		if c.Hemorrhage() && t[c] {
+		if c.Hemorrhage() && t.Shows[c] {
 			return true
 		}
 	}
-	return false
+	return t.Unclassified
 }
 
-// Classes lists what is there; Normal alone where there is no hemorrhage.
+// Class reports whether the class is there, and whether that is known.
+func (t Truth) Class(c infer.Class) (shown, known bool) {
+	if c == infer.Normal {
+		return !t.Any(), true
+	}
+	return t.Shows[c], !t.Unclassified
+}
+
+// Classes lists what is there; Normal alone where there is no hemorrhage, nothing
+// where it is not known.
 func (t Truth) Classes() []infer.Class {
 	var out []infer.Class
 	for _, c := range infer.Classes() {
-		if c.Hemorrhage() && t[c] {
+		if shown, known := t.Class(c); shown && known {
 			out = append(out, c)
 		}
 	}
-	if out == nil {
-		return []infer.Class{infer.Normal}
-	}
 	return out
-}
-
-func (t Truth) shows(c infer.Class) bool {
-	if c == infer.Normal {
-		return !t.Any()
-	}
-	return t[c]
 }
 
 // Slice is one classified slice.

@@ -20,7 +20,7 @@ var thresholds = map[infer.Class]float64{
 // bleeding is the truth of a slice with these classes.
 func bleeding(classes ...infer.Class) (t Truth) {
 	for _, c := range classes {
-		t[c] = true
+		t.Shows[c] = true
 	}
 	return t
 }
@@ -28,7 +28,7 @@ func bleeding(classes ...infer.Class) (t Truth) {
 // epidural is a slice whose answer lies between normal and epidural alone.
 func epidural(patient int, truth bool, p float64) Slice {
 	s := Slice{Patient: patient, Probabilities: []float64{1 - p, p, 0, 0, 0, 0}}
-	s.Truth[infer.Epidural] = truth
+	s.Truth.Shows[infer.Epidural] = truth
 	return s
 }
 
@@ -39,7 +39,8 @@ var data = rapid.Custom(func(t *rapid.T) Data {
 	probability := rapid.Map(rapid.IntRange(0, 10), func(n int) float64 { return float64(n) / 10 })
 	row := func(name string) []float64 { return rapid.SliceOfN(probability, NumClasses, NumClasses).Draw(t, name) }
 	truth := func(name string) (out Truth) {
-		copy(out[:], rapid.SliceOfN(rapid.Bool(), NumClasses, NumClasses).Draw(t, name))
+		out.Unclassified = rapid.IntRange(0, 5).Draw(t, name) == 0
+		copy(out.Shows[:], rapid.SliceOfN(rapid.Bool(), NumClasses, NumClasses).Draw(t, name))
 		return out
 	}
 	for range rapid.IntRange(0, 40).Draw(t, "slices") {
@@ -137,7 +138,9 @@ func TestAUCIsItsDefinition(t *testing.T) {
 			wins, pairs := 0.0, 0.0
 			for _, p := range d.Slices {
 				for _, n := range d.Slices {
-					if !p.Truth.shows(c) || n.Truth.shows(c) {
+					with, known := p.Truth.Class(c)
+					without, alike := n.Truth.Class(c)
+					if !with || without || !known || !alike {
 						continue
 					}
 					pairs++
@@ -340,7 +343,8 @@ func TestOperatingPointsReachWhatWasAsked(t *testing.T) {
 				for _, s := range d.Slices {
 					score, truth := AnyScore(d.Classes, s.Probabilities), s.Truth.Any()
 					if i > 0 {
-						score, truth = s.Probabilities[i-1], s.Truth.shows(infer.Class(i-1))
+						shown, known := s.Truth.Class(infer.Class(i - 1))
+						score, truth = s.Probabilities[i-1], shown && known
 					}
 					if truth && score > *p.Threshold+1e-3 {
 						found++
@@ -386,6 +390,38 @@ func TestStudies(t *testing.T) {
 	}
 	if len(f.Predictive) != 3 || math.Abs(f.Predictive[1].Value-(0.1*2/3)/(0.1*2/3+0.9/3)) > 1e-6 {
 		t.Errorf("predictive value %v", f.Predictive)
+	}
+}
+
+// A hemorrhage of unknown class counts for any hemorrhage, and for no class: not
+// as one that has it, nor as one that has it not.
+func TestUnclassified(t *testing.T) {
+	d := Data{Classes: infer.Classes(), Thresholds: thresholds}
+	for i, truth := range []Truth{{}, {}, bleeding(infer.Epidural), {Unclassified: true}, {Unclassified: true}} {
+		p := []float64{0.1, 0.8, 0.1, 0, 0, 0}
+		d.Slices = append(d.Slices, Slice{Patient: i, Truth: truth, Probabilities: p})
+		d.Studies = append(d.Studies, Study{Patient: i, Truth: truth, Outcome: Positive, Scores: p})
+	}
+	f := assessed(t, d, few)
+	for name, got := range map[string]Matrix{"slices": f.Slices.Any.Matrix, "studies": f.Studies.Any.Matrix} {
+		if got != (Matrix{3, 2, 0, 0}) {
+			t.Errorf("any hemorrhage, %s: %+v", name, got)
+		}
+	}
+	for name, got := range map[string]Matrix{"slices": f.Slices.Classes[infer.Epidural].Matrix, "studies": f.Studies.Classes[infer.Epidural-1].Matrix} {
+		if got != (Matrix{1, 2, 0, 0}) {
+			t.Errorf("epidural, %s: %+v", name, got)
+		}
+	}
+	if got := f.Slices.Classes[infer.Normal].Matrix; got != (Matrix{0, 0, 3, 2}) {
+		t.Errorf("normal: %+v", got)
+	}
+	if got := f.Slices.SixWay.Counts; got[0][1] != 2 || got[1][1] != 1 || f.Studies.Outcomes[0] != (OutcomeCount{"POSITIVE", 3, 2}) {
+		t.Errorf("confusion %v, outcomes %v", got, f.Studies.Outcomes)
+	}
+	d.Thresholds = map[infer.Class]float64{infer.Epidural: 0.9, infer.Subdural: 0.9, infer.Intraventricular: 0.9, infer.Intraparenchymal: 0.9, infer.Subarachnoid: 0.9}
+	if missed, alarms := d.Worst(5); len(missed) != 3 || len(alarms) != 0 {
+		t.Errorf("missed %v, alarms %v", missed, alarms)
 	}
 }
 

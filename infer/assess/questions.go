@@ -74,45 +74,47 @@ func down(t float64) float64 {
 	return t
 }
 
+// anyOf asks for any hemorrhage, which is always known; Truth.Class for one class.
+func anyOf(t Truth) (shown, known bool) { return t.Any(), true }
+
+// add takes an item into the question.
+func (q *question) add(patient int, shown bool, score float64, called bool) {
+	q.patient, q.truth, q.score, q.called = append(q.patient, patient), append(q.truth, shown), append(q.score, score), append(q.called, called)
+}
+
+// sliceQuestions asks each question of the slices whose answer is known.
 func (d *Data) sliceQuestions(o Options) []asked {
-	n := len(d.Slices)
-	patient := make([]int, n)
-	for i, s := range d.Slices {
-		patient[i] = s.Patient
-	}
-	ask := func(name string, threshold *float64, truth func(Truth) bool, score func([]float64) float64, called func([]float64) bool) asked {
-		q := &question{
-			item: "slice", unit: o.Unit, patient: patient, probability: true,
-			truth: make([]bool, n), score: make([]float64, n), called: make([]bool, n),
-		}
-		for i, s := range d.Slices {
-			q.truth[i], q.score[i], q.called[i] = truth(s.Truth), score(s.Probabilities), called(s.Probabilities)
+	ask := func(name string, threshold *float64, truth func(Truth) (shown, known bool), score func([]float64) float64, called func([]float64) bool) asked {
+		q := &question{item: "slice", unit: o.Unit, probability: true}
+		for _, s := range d.Slices {
+			if shown, known := truth(s.Truth); known {
+				q.add(s.Patient, shown, score(s.Probabilities), called(s.Probabilities))
+			}
 		}
 		q.prepare()
 		a := asked{name: name, threshold: threshold, question: q}
 		a.choose(o.Sensitivities, 0, func(at float64) (OperatingPoint, []bool) {
 			at = down(at)
-			called := make([]bool, n)
-			for i := range called {
-				called[i] = q.score[i] >= at
+			called := make([]bool, len(q.score))
+			for i, score := range q.score {
+				called[i] = score >= at
 			}
 			return OperatingPoint{Threshold: &at}, called
 		})
 		return a
 	}
-	out := []asked{ask(anyHemorrhage, nil, Truth.Any,
-		func(p []float64) float64 { return AnyScore(d.Classes, p) },
-		func(p []float64) bool { return d.reaches(p, d.Thresholds) })}
+	reaches := func(p []float64) bool { return d.reaches(p, d.Thresholds) }
+	out := []asked{ask(anyHemorrhage, nil, anyOf, func(p []float64) float64 { return AnyScore(d.Classes, p) }, reaches)}
 	for i, c := range d.Classes {
 		score := func(p []float64) float64 { return p[i] }
-		shows := func(t Truth) bool { return t.shows(c) }
+		truth := func(t Truth) (shown, known bool) { return t.Class(c) }
 		if c == infer.Normal {
 			// Normal has no threshold: what reaches none of the others is normal.
-			out = append(out, ask(c.String(), nil, shows, score, func(p []float64) bool { return !d.reaches(p, d.Thresholds) }))
+			out = append(out, ask(c.String(), nil, truth, score, func(p []float64) bool { return !reaches(p) }))
 			continue
 		}
 		t := d.Thresholds[c]
-		out = append(out, ask(c.String(), &t, shows, score, func(p []float64) bool { return float32(p[i]) >= float32(t) }))
+		out = append(out, ask(c.String(), &t, truth, score, func(p []float64) bool { return float32(p[i]) >= float32(t) }))
 	}
 	return out
 }
@@ -121,21 +123,17 @@ func (d *Data) sliceQuestions(o Options) []asked {
 // is called positive where it raised an alert; one that was not analysed raises
 // none.
 func (d *Data) studyQuestions(o Options) []asked {
-	n := len(d.Studies)
-	unit := o.Unit
-	fresh := func() *question {
-		q := &question{item: "study", unit: unit, patient: make([]int, n), truth: make([]bool, n), score: make([]float64, n), called: make([]bool, n)}
-		for i, s := range d.Studies {
-			q.patient[i] = s.Patient
+	ask := func(name string, threshold *float64, truth func(Truth) (shown, known bool), score func([]float64) float64, called func([]float64) bool) asked {
+		q := &question{item: "study", unit: o.Unit}
+		for _, s := range d.Studies {
+			if shown, known := truth(s.Truth); known {
+				q.add(s.Patient, shown, score(s.Scores), s.Outcome == Positive && called(s.Scores))
+			}
 		}
-		return q
+		q.prepare()
+		return asked{name: name, threshold: threshold, question: q}
 	}
-	q := fresh()
-	for i, s := range d.Studies {
-		q.truth[i], q.score[i], q.called[i] = s.Truth.Any(), d.Excess(s.Scores), s.Outcome == Positive
-	}
-	q.prepare()
-	whole := asked{name: anyHemorrhage, question: q}
+	whole := ask(anyHemorrhage, nil, anyOf, d.Excess, func([]float64) bool { return true })
 	nothing := d.Excess(make([]float64, len(d.Classes)))
 	whole.choose(o.Sensitivities, nothing, func(at float64) (OperatingPoint, []bool) {
 		thresholds := map[infer.Class]float64{}
@@ -144,7 +142,7 @@ func (d *Data) studyQuestions(o Options) []asked {
 				thresholds[c] = down(infer.Probability(infer.LogOdds(d.Thresholds[c]) + at))
 			}
 		}
-		called := make([]bool, n)
+		called := make([]bool, len(d.Studies))
 		for i, s := range d.Studies {
 			called[i] = d.reaches(s.Scores, thresholds)
 		}
@@ -155,14 +153,9 @@ func (d *Data) studyQuestions(o Options) []asked {
 		if !c.Hemorrhage() {
 			continue
 		}
-		q := fresh()
 		t := d.Thresholds[c]
-		for i, s := range d.Studies {
-			q.truth[i], q.score[i] = s.Truth[c], s.Scores[k]
-			q.called[i] = s.Outcome == Positive && float32(s.Scores[k]) >= float32(t)
-		}
-		q.prepare()
-		out = append(out, asked{name: c.String(), threshold: &t, question: q})
+		out = append(out, ask(c.String(), &t, func(t Truth) (shown, known bool) { return t.Class(c) }, func(scores []float64) float64 { return scores[k] },
+			func(scores []float64) bool { return float32(scores[k]) >= float32(t) }))
 	}
 	return out
 }
@@ -217,6 +210,9 @@ func (d *Data) confusion(o Options) *confused {
 		m.Counts[i] = make([]int, len(d.Classes))
 	}
 	for _, s := range d.Slices {
+		if s.Truth.Unclassified {
+			continue
+		}
 		highest := slices.Index(s.Probabilities, slices.Max(s.Probabilities))
 		classes := s.Truth.Classes()
 		if len(classes) > 1 {

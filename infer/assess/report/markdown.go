@@ -76,10 +76,16 @@ func (r *Report) Markdown(w io.Writer) error {
 		points("slices, "+q.Name, q)
 	}
 
-	fmt.Fprintf(&b, "\n## Data\n\n- Labels: %d rows, format %s; %d without a file, %d files without a label, %d files that are not DICOM.\n- Slices: %d examined, %d classified, %d not for the model, %d failed.\n",
-		r.Data.Labels, r.Data.Format, r.Data.NoFile, r.Data.NoLabel, r.Data.Unread, r.Data.Examined, r.Data.Classified, total(r.Data.Ineligible), total(r.Data.Failed))
+	fmt.Fprintf(&b, "\n## Data\n\n- Labels: %d rows, format %s; %d without a file, %d files without a label, %d files of another kind.\n- Slices: %d examined, %d classified, %d not for the model, %d failed.\n",
+		r.Data.Labels, r.Data.format(), r.Data.NoFile, r.Data.NoLabel, r.Data.Unread, r.Data.Examined, r.Data.Classified, total(r.Data.Ineligible), total(r.Data.Failed))
 	if r.Data.Doubtful > 0 || r.Data.Unclear > 0 {
 		fmt.Fprintf(&b, "- Too little to be called either way: %d slices and %d studies, in no figure.\n", r.Data.Doubtful, r.Data.Unclear)
+	}
+	if r.Data.Unclassified > 0 {
+		fmt.Fprintf(&b, "- Hemorrhage whose classes are not stated, in the figures of any hemorrhage alone: %d slices.\n", r.Data.Unclassified)
+	}
+	if r.Data.Unordered > 0 {
+		fmt.Fprintf(&b, "- Order of the slices not known, in no figure of studies: %d studies.\n", r.Data.Unordered)
 	}
 	if r.Data.NoBone > 0 {
 		fmt.Fprintf(&b, "- Without their bone window, what the brain window cuts off taken for air: %d slices.\n", r.Data.NoBone)

@@ -72,11 +72,16 @@ type Data struct {
 	Patients   int            `json:"patients"`
 	NoFile     int            `json:"labels_without_file"`
 	NoLabel    int            `json:"files_without_label"`
-	Unread     int            `json:"files_unreadable"` // below the folder, no Part 10 file
-	Doubtful   int            `json:"doubtful_slices"`  // classified, too little to be called either way: in no figure of slices
-	Unclear    int            `json:"unclear_studies"`  // that show nothing else: in no figure of studies
-	NoBone     int            `json:"slices_without_bone_window"`
-	Ignored    []string       `json:"columns_ignored"`
+	Unread     int            `json:"files_unreadable"`  // below the folder, of another kind
+	Doubtful   int            `json:"doubtful_slices"`   // classified, too little to be called either way: in no figure of slices
+	Unclear    int            `json:"unclear_studies"`   // that show nothing else: in no figure of studies
+	Unordered  int            `json:"unordered_studies"` // of which nobody knows how their slices lie: in no figure of studies
+	// Unclassified slices show a hemorrhage whose classes are not stated: in the
+	// figures of any hemorrhage alone.
+	Unclassified int      `json:"unclassified_slices"`
+	Window       string   `json:"window,omitempty"` // centre/width in HU, of images in one window
+	NoBone       int      `json:"slices_without_bone_window"`
+	Ignored      []string `json:"columns_ignored"`
 }
 
 // Speed is how fast the slices went through, from file to finding.
@@ -89,15 +94,15 @@ type Speed struct {
 
 // Picture shows one slice that was judged wrongly.
 type Picture struct {
-	Slice   string        // "line 12 of the labels"
-	Missed  bool          // it shows a bleed and was not found; otherwise it was a false alarm
-	Truth   []infer.Class // what it shows
-	Class   infer.Class   // whose activation map is laid over it
-	Score   float64       // its probability
-	Any     float64       // what speaks for any hemorrhage
-	Peak    float64       // highest value of the map, in the units of the logit
-	Plain   []byte        // PNG
-	Overlay []byte        // PNG; nil where the model has no maps
+	Slice   string // "line 12 of the labels"
+	Missed  bool   // it shows a bleed and was not found; otherwise it was a false alarm
+	Truth   assess.Truth
+	Class   infer.Class // whose activation map is laid over it
+	Score   float64     // its probability
+	Any     float64     // what speaks for any hemorrhage
+	Peak    float64     // highest value of the map, in the units of the logit
+	Plain   []byte      // PNG
+	Overlay []byte      // PNG; nil where the model has no maps
 }
 
 // JSON writes the report for programs.
@@ -137,7 +142,8 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"reasons":     reasons,
 	"row":         func(unit string, b assess.Binary) row { return row{b, fewPatients(b, unit)} },
 	"units":       func(unit string) string { return plural(unit, 2) },
-	"names":       names,
+	"shows":       shows,
+	"format":      func(d Data) string { return d.format() },
 	"series":      func(i int) string { return fmt.Sprintf("s%d", i) },
 	"png": func(b []byte) template.URL {
 		return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b))

@@ -35,13 +35,13 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 	for i := range 40 {
 		c := infer.Class(i % 6)
 		s := assess.Slice{Patient: i / 4, Probabilities: []float64{0.4, 0.1, 0.1, 0.1, 0.1, 0.1}}
-		s.Truth[c] = c.Hemorrhage()
+		s.Truth.Shows[c] = c.Hemorrhage()
 		s.Probabilities[(i+i/7)%6] += 0.1 + float64(i)/100
 		d.Slices = append(d.Slices, s)
 	}
 	for i := range 10 {
 		s := assess.Study{Patient: i, Outcome: assess.Negative, Scores: make([]float64, 6)}
-		s.Truth[infer.Subdural] = i%2 == 0
+		s.Truth.Shows[infer.Subdural] = i%2 == 0
 		if i%3 == 0 {
 			s.Outcome, s.Scores[infer.Subdural] = assess.Positive, 0.8
 		}
@@ -60,13 +60,13 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 			{ModelRef: infer.ModelRef{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32)}, Architecture: "small", Activation: "softmax"},
 			{ModelRef: infer.ModelRef{Name: "other", SHA256: strings.Repeat("cd", 32)}, Architecture: "large", Activation: "sigmoid"},
 		}},
-		Data:     Data{Format: "phantom", Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
+		Data:     Data{Format: "images", Window: "40/80", Unclassified: 7, Unordered: 8, Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
 		Speed:    Speed{SlicesPerSecond: 12.5, Workers: 2},
 		Expected: Compare(stated, f),
 		Figures:  f,
 		Pictures: []Picture{
-			{Slice: "line 7 of the labels", Missed: true, Truth: []infer.Class{infer.Subdural}, Class: infer.Subdural, Plain: []byte("P"), Overlay: []byte("O")},
-			{Slice: "line 9 of the labels", Truth: []infer.Class{infer.Normal}, Class: infer.Epidural, Plain: []byte("P")},
+			{Slice: "line 7 of the labels", Missed: true, Truth: assess.Truth{Unclassified: true}, Class: infer.Subdural, Plain: []byte("P"), Overlay: []byte("O")},
+			{Slice: "line 9 of the labels", Class: infer.Epidural, Plain: []byte("P")},
 		},
 	}
 }
@@ -86,7 +86,7 @@ func TestPage(t *testing.T) {
 	text := write(t, made(t, nil).HTML)
 	for _, part := range []string{
 		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), strings.Repeat("cd", 32), "other, large, sigmoid, on cpu", "the 2 models below", "data:image/png;base64,UA==", "line 7 of the labels",
-		"five folds &lt;by&gt; patient", "1.000<small>0.999–1.000</small>", "outside",
+		"five folds &lt;by&gt; patient", "format images in window 40/80 HU", "Shows a hemorrhage whose classes are not stated.", "Shows normal.", "; 7 show a", "of 8 studies", "1.000<small>0.999–1.000</small>", "outside",
 		"no head in the slice", "prefers-color-scheme: dark", "@media print", "12.5 slices/s", "only 5 studies with it",
 	} {
 		if !strings.Contains(text, part) {
@@ -137,7 +137,7 @@ func TestPage(t *testing.T) {
 func TestMarkdownAndJSON(t *testing.T) {
 	r := made(t, nil)
 	text := write(t, r.Markdown)
-	for _, part := range []string{Disclaimer, "Ensemble of 2 models, `<b>tiny</b>` (small, SHA-256 `abab", "`other` (large, SHA-256 `cdcd", "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
+	for _, part := range []string{Disclaimer, "Ensemble of 2 models, `<b>tiny</b>` (small, SHA-256 `abab", "`other` (large, SHA-256 `cdcd", "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "format images in window 40/80 HU", "alone: 7 slices", "8 studies", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in the Markdown", part)
 		}

@@ -115,12 +115,24 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
-func names(classes []infer.Class) string {
+// shows says what is known of a slice.
+func shows(t assess.Truth) string {
+	if t.Unclassified {
+		return "a hemorrhage whose classes are not stated"
+	}
 	var out []string
-	for _, c := range classes {
+	for _, c := range t.Classes() {
 		out = append(out, c.String())
 	}
 	return strings.Join(out, ", ")
+}
+
+// format says how slices are kept.
+func (d *Data) format() string {
+	if d.Window == "" {
+		return d.Format
+	}
+	return d.Format + " in window " + d.Window + " HU"
 }
 
 // share is a cell of a row as a part of the row.
