@@ -27,11 +27,21 @@ def main() -> int:
     s.add_argument("source", type=Path, nargs="+", help="folders with labels.csv")
     s.add_argument("--kind", choices=("phantom", "ct-ich"), default="phantom")
     s.add_argument("--into", help="name of the prepared set under --work (default: the kind); `check` is only assessed")
-    s = step("fit", "Train. Goes on where it stopped.")
+    s = step("paint", "Paint bleeds into the prepared patients' slices that show none.")
+    s = step("pretrain", "Train on synthetic studies. Goes on where it stopped.")
     s.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="of the network itself")
-    s.add_argument("--start", type=Path, help="weights to begin with: best.pt or checkpoint.pt of another run")
-    s = step("export", "Best weights to model.onnx and manifest.yaml, operating points from the validation studies.")
+    s.add_argument("--imagenet", type=Path, help="folder of torchvision's ResNet-18 weights, see imagenet.py")
+    s = step("transfer", "Train on patients, painted and synthetic studies. Goes on where it stopped.")
+    s.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    s.add_argument("--fold", required=True, help="the fold of patients to hold out: 0 to 4; or all: hold out nobody")
+    step("crossval", "Figures and operating points from the held-out patients of all folds.")
+    step("stress", "The held-out patients again, changed as other hospitals' images differ.")
+    step("pointing", "Whether the class activation maps fall on bleeds painted into held-out patients.")
+    s = step("export", "Best weights to model.onnx and manifest.yaml, thresholds from the validation studies.")
     s.add_argument("--out", type=Path, help="model folder (default models/RECIPE)")
+    s = step("quantise", "The int8 variant, judged on the held-out patients; written only where it loses little.")
+    s.add_argument("--out", type=Path, help="model folder (default models/RECIPE-int8)")
+    s.add_argument("--most", type=float, default=0.01, help="AUC that it may lose at most (default %(default)s)")
     s = step("card", "Assess the exported model on the test studies, and on ct-ich where prepared; write MODEL_CARD.md.")
     s.add_argument("--out", type=Path)
     step("selftest", "Check preprocessing, rule and export. Takes seconds.")
@@ -47,17 +57,43 @@ def main() -> int:
         from .data import prepare
 
         prepare(recipe, a.kind, a.source, work / (a.into or a.kind), a.workers)
-    elif a.step == "fit":
-        from .fit import fit
+    elif a.step == "paint":
+        from .paint import paint
 
-        fit(recipe, work / "phantom", work / "run", a.workers, a.threads, a.start)
+        paint(recipe, work / "ct-ich", work / "painted", a.workers)
+    elif a.step == "pretrain":
+        from .stages import pretrain
+
+        pretrain(recipe, work, a.workers, a.threads, a.imagenet)
+    elif a.step == "transfer":
+        from .stages import transfer
+
+        transfer(recipe, work, a.workers, a.threads, None if a.fold == "all" else int(a.fold))
+    elif a.step == "crossval":
+        from .crossval import cross_validate
+
+        cross_validate(recipe, work)
     elif a.step == "export":
         from .export import export
 
-        export(recipe, work / "phantom", work / "run", a.out or HERE.parent / recipe["name"])
-    elif a.step == "card":
-        from .card import card
+        export(recipe, work, a.out or HERE.parent / recipe["name"])
+    elif a.step == "stress":
+        from .stress import stress
 
+        stress(recipe, work)
+    elif a.step == "pointing":
+        from .pointing import pointing
+
+        pointing(recipe, work)
+    elif a.step == "quantise":
+        from .quantise import quantise
+
+        quantise(recipe, work, a.out or HERE.parent / (recipe["name"] + "-int8"), a.most, a.workers)
+    elif a.step == "card":
+        if "transfer" in recipe["stages"]:
+            from .patientcard import card
+        else:
+            from .card import card
         card(recipe, work, a.out or HERE.parent / recipe["name"])
     return 0
 

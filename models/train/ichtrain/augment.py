@@ -1,4 +1,9 @@
-"""Perturbations of a slice before the preprocessing: of the square crop and of the HU values, never of the steps."""
+"""Perturbations of a slice before the preprocessing: of the square crop and of the HU values, never of the steps.
+
+What differs between hospitals is perturbed: size and place of the head, resolution and kernel, noise, the scale of the
+HU, exports that kept one window in 8 bits, table and head holder. Rotation alone comes after the windows, where it is
+cheap.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from .preprocess import AIR, Square, crop
+from .preprocess import Preprocessor, Square, crop
 
 NOISE_SIDE = 640
 NOISE_SIGMAS = (0.0, 0.4, 0.8, 1.2, 1.6)
 
 
 class Augmenter:
+    """Settings (recipe, `augmentation`) say how often and how much; see the comments there."""
+
     def __init__(self, settings: dict):
         self.settings = settings
         # Correlated noise is dear; a few fields, shifted and flipped, serve all slices.
@@ -28,8 +35,8 @@ class Augmenter:
             field = ndimage.gaussian_filter(field, sigma, mode="wrap") if sigma else field
             self.noise.append(field / field.std())
 
-    def __call__(self, patch: np.ndarray, s: Square, rng: np.random.Generator) -> np.ndarray:
-        """A square of HU, float32 [side, side]."""
+    def __call__(self, patch: np.ndarray, s: Square, pre: Preprocessor, rng: np.random.Generator) -> torch.Tensor:
+        """Model input float32 [channels, height, width] of a perturbed slice."""
         a = self.settings
         if rng.random() < a["flip"]:
             patch = patch[:, ::-1]
@@ -37,35 +44,52 @@ class Augmenter:
         side = max(32, round(s.side * (1 + rng.uniform(-a["scale"], a["scale"]))))
         dy, dx = rng.uniform(-a["shift"], a["shift"], 2) * s.side
         s = Square(round(s.top + (s.side - side) / 2 + dy), round(s.left + (s.side - side) / 2 + dx), side)
-        if rng.random() < 0.5:
-            hu = rotated(patch, s, rng.uniform(-a["rotate_degrees"], a["rotate_degrees"]))
-        else:
-            hu = crop(np.ascontiguousarray(patch), s).astype(np.float32)
-        if rng.random() < 1 / 3:
-            sigma = rng.uniform(0.3, max(0.3, a["blur"]))
-            hu = ndimage.gaussian_filter(hu, sigma, truncate=2.5)
-        hu = hu * (1 + rng.normal(0, a["hu_scale"])) + rng.normal(0, a["hu_offset"])
-        field = self.noise[rng.integers(len(self.noise))]
-        if side < NOISE_SIDE:
-            y, x = rng.integers(0, NOISE_SIDE - side, 2)
-            hu += field[y : y + side, x : x + side][:: rng.choice((-1, 1))] * np.float32(rng.uniform(0, a["noise_hu"]))
-        return hu.astype(np.float32, copy=False)
+        hu = crop(np.ascontiguousarray(patch), s).astype(np.float32)
+        if rng.random() < a["bare"]:
+            hu = without_surroundings(hu)
+        # Fine slices always lose some resolution: it is a perturbation of its own, and what follows costs half as much.
+        finest = min(len(hu), a["resolution"]["finest"])
+        often = rng.random() < a["resolution"]["often"]
+        hu = coarser(hu, max(96, round(finest * (rng.uniform(a["resolution"]["least"], 1) if often else rng.uniform(0.8, 1)))))
+        if rng.random() < a["sharpen"]["often"]:
+            hu += rng.uniform(-0.7, a["sharpen"]["most"]) * (hu - ndimage.uniform_filter(hu, 3))
+        hu = hu * np.float32(1 + rng.normal(0, a["hu_scale"])) + np.float32(rng.normal(0, a["hu_offset"]))
+        if len(hu) < NOISE_SIDE:
+            field = self.noise[rng.integers(len(self.noise))]
+            y, x = rng.integers(0, NOISE_SIDE - len(hu), 2)
+            hu += field[y : y + len(hu), x : x + len(hu)][:: rng.choice((-1, 1))] * np.float32(rng.uniform(0, a["noise_hu"]))
+        if rng.random() < a["exported"]:
+            hu = exported(hu, rng)
+        t = pre.windows(hu, exact=False)
+        if rng.random() < a["rotate"]["often"]:
+            t = rotated(t, rng.uniform(-1, 1) * a["rotate"]["degrees"])
+        return t
 
 
-def rotated(patch: np.ndarray, s: Square, degrees: float) -> np.ndarray:
-    """The square, turned about its centre; float32 [side, side], bilinear, air outside the patch."""
-    h, w = patch.shape
-    t = torch.from_numpy(patch.astype(np.float32)) - AIR
+def coarser(hu: np.ndarray, side: int) -> np.ndarray:
+    if side >= len(hu):
+        return hu
+    t = torch.from_numpy(np.ascontiguousarray(hu))[None, None]
+    return F.interpolate(t, size=(side, side), mode="bilinear", antialias=True, align_corners=False)[0, 0].numpy()
+
+
+def without_surroundings(hu: np.ndarray) -> np.ndarray:
+    """Air outside the ellipse that the head fills: no table, no head holder, no fingers."""
+    n = len(hu)
+    r = ((np.arange(n, dtype=np.float32) + 0.5) / n * 2 - 1) ** 2
+    return np.where(r[:, None] + r[None, :] > 1.02, np.float32(-1000), hu)
+
+
+def exported(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What is left of a slice that was exported as 8 bits of one window around the brain."""
+    low, high = rng.uniform(-40, 5), rng.uniform(70, 140)
+    step = (high - low) / 255
+    return np.rint((np.clip(hu, low, high) - low) / step) * step + low
+
+
+def rotated(t: torch.Tensor, degrees: float) -> torch.Tensor:
+    """[channels, height, width] turned about the middle; the darkest of each channel, air, comes in at the corners."""
     c, n = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    cy, cx = s.top + s.side / 2, s.left + s.side / 2
-    # affine_grid's coordinates: -1..1 over the output square, -1..1 over the patch (pixel edges).
-    theta = torch.tensor(
-        [
-            [c * s.side / w, -n * s.side / w, 2 * cx / w - 1],
-            [n * s.side / h, c * s.side / h, 2 * cy / h - 1],
-        ],
-        dtype=torch.float32,
-    )
-    grid = F.affine_grid(theta[None], [1, 1, s.side, s.side], align_corners=False)
-    out = F.grid_sample(t[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (out[0, 0] + AIR).numpy()
+    grid = F.affine_grid(torch.tensor([[[c, -n, 0.0], [n, c, 0.0]]]), [1, *t.shape], align_corners=False)
+    air = t.amin((1, 2), keepdim=True)
+    return F.grid_sample((t - air)[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0] + air

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import metrics
+from . import folds, metrics
 from .data import Set
 from .export import cached_predictions
 from .recipe import write_atomically
@@ -29,7 +29,7 @@ def card(recipe: dict, work: Path, folder: Path) -> None:
     run = work / "run"
 
     data = Set(work / "phantom", recipe)
-    split = data.split(recipe)
+    split = folds.hashed(data, recipe["data"]["split"], recipe["seed"])
     p = cached_predictions(run / "test.npz", model, data, split["test"], manifest)
     thresholds = metrics.operating_point(manifest)["thresholds"]
     figures = {"phantom": metrics.assess(data, split["test"], p, manifest, thresholds)}
@@ -54,6 +54,15 @@ def card(recipe: dict, work: Path, folder: Path) -> None:
 def number(v) -> str:
     value, low, high = v[:3]
     return "-" if math.isnan(value) else f"{value:.3f} ({low:.3f}-{high:.3f})"
+
+
+def points_rows(manifest: dict) -> str:
+    return "\n".join(
+        f"| operating point `{o['name']}`{', the default' if o['name'] == manifest['operating_point'] else ''} | "
+        + ", ".join(f"{k} {v}" for k, v in o["thresholds"].items())
+        + " |"
+        for o in manifest["operating_points"]
+    )
 
 
 def slice_table(f: dict) -> str:
@@ -101,12 +110,6 @@ def write(recipe: dict, manifest: dict, size: int, data: Set, split: dict, figur
     f, rule = figures["phantom"], manifest["study_rule"]
     default = manifest["operating_point"]
     chosen = next(o for o in recipe["operating_points"] if o["name"] == default)
-    points = "\n".join(
-        f"| operating point `{o['name']}`{', the default' if o['name'] == default else ''} | "
-        + ", ".join(f"{k} {v}" for k, v in o["thresholds"].items())
-        + " |"
-        for o in manifest["operating_points"]
-    )
     parts = f"""# {manifest["name"]}
 
 **Trained on synthetic studies only. For demonstration and commissioning. It must never be used on patients, not even as
@@ -122,12 +125,12 @@ whole line, from the scanner's push to the alert, with `ichwatch phantom` before
 | SHA-256 | `{manifest["model"]["sha256"]}` |
 | input | {manifest["input"]["height"]} x {manifest["input"]["width"]}, windows (centre/width, HU) {", ".join(f"{w['centre']}/{w['width']}" for w in manifest["windows"])} |
 | output | logits, and class activation maps of 7 x 7 |
-{points}
+{points_rows(manifest)}
 | study rule | positive when at least {rule["slices"]} of {rule["of"]} neighbouring slices reach the threshold of the same class; studies below {rule["minimum_slices"]} slices are not analysed |
 
 ## Data
 
-{data_words(data)} No patient's image was used. Split by study, the same share of every kind of study:
+{data_words(data)} No patient's image was used. Split by study:
 
 {split_table(data, split)}
 
@@ -225,7 +228,7 @@ def commands(recipe: dict, real: bool, check: bool) -> str:
         "python -m ichtrain prepare --kind phantom SET/*",
         *(["python -m ichtrain prepare --kind ct-ich CT-ICH    # optional, for the section on patients' images"] if real else []),
         *([recipe["check_command"], "python -m ichtrain prepare --kind phantom --into check CHECK"] if check else []),
-        "python -m ichtrain fit",
+        "python -m ichtrain pretrain",
         "python -m ichtrain export",
         "python -m ichtrain card",
     ]

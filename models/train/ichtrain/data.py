@@ -1,4 +1,4 @@
-"""Prepared studies: the head of every slice in HU, kept at full resolution, and the split by study.
+"""Prepared studies: the head of every slice in HU, kept at full resolution.
 
 `prepare` writes one pair of files a study: NAME.i16 (the patches, int16, one after the other) and NAME.json (where
 each lies, its square crop within the patch, its truth). The JSON is written last: a study that has one is finished,
@@ -8,7 +8,6 @@ and a run that was stopped goes on with the next.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -121,21 +120,6 @@ class Set:
 
     def square(self, i: int) -> np.ndarray:
         return crop(*self.patch(i))
-
-    def split(self, recipe: dict) -> dict[str, np.ndarray]:
-        """Slice indices of train, validation and test: whole studies, the same share of every kind of every set."""
-        shares = recipe["data"]["split"]
-        by_kind = defaultdict(list)
-        for i, kind in enumerate(zip(self.sets, self.kinds)):
-            by_kind[kind].append(i)
-        rng = np.random.default_rng(recipe["fit"]["seed"])
-        members: dict[str, list[int]] = {name: [] for name in shares}
-        for kind in sorted(by_kind):
-            order = rng.permutation(by_kind[kind])
-            ends = np.rint(np.cumsum(list(shares.values())) * len(order)).astype(int)
-            for name, a, b in zip(shares, [0, *ends[:-1]], ends):
-                members[name].extend(order[a:b])
-        return {name: np.flatnonzero(np.isin(self.study, ids)) for name, ids in members.items()}
 
 
 def targets(labels: np.ndarray, smoothing: float = 0.0) -> np.ndarray:

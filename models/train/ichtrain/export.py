@@ -14,20 +14,34 @@ import onnxruntime
 import torch
 import yaml
 
-from . import metrics
+from . import folds, metrics
 from .data import Set
-from .model import ResNet18, WithCAM, build
+from .model import Network, WithCAM, build
 from .preprocess import Preprocessor
 from .recipe import write_atomically
+from .stages import PATIENTS, PHANTOM
 
 OPSET = 17
 INTENDED_USE = (
     "Demonstration and commissioning with synthetic studies only. Trained on synthetic data; must never be used on "
     "patients. Suspected, not for diagnosis. Not a medical device."
 )
+PATIENT_USE = (
+    "Second reader of triage lists in research and trial operation, on non-contrast axial head CT of adults. Suspected, "
+    "not for diagnosis. Not a medical device."
+)
+ATTRIBUTION = (
+    "weights trained on `Computed Tomography Images for Intracranial Hemorrhage Detection and Segmentation` (Hssayeni et "
+    "al., Data 2020;5(1):14, CC BY 4.0, PhysioNet), on bleeds painted into its slices and on synthetic studies written by "
+    "`ichwatch phantom`; started from torchvision's ImageNet weights where the recipe says so (BSD-3-Clause)"
+)
+CROSS_VALIDATION = (
+    "five-fold cross-validation by patient on ct-ich (82 patients of one hospital, 36 with a hemorrhage), thresholds of "
+    "each fold from the other four; other hospitals will differ"
+)
 
 
-def to_onnx(net: ResNet18, channels: int, size: tuple[int, int]) -> bytes:
+def to_onnx(net: Network, channels: int, size: tuple[int, int]) -> bytes:
     """ONNX bytes, opset 17, float32, dynamic batch, all weights inside."""
     buffer = io.BytesIO()
     torch.onnx.export(
@@ -53,7 +67,7 @@ def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def check(net: ResNet18, model: bytes, inputs: torch.Tensor) -> dict[str, float]:
+def check(net: Network, model: bytes, inputs: torch.Tensor) -> dict[str, float]:
     """Largest differences: ONNX Runtime against PyTorch, and the map's mean plus bias against the logits.
     Raises AssertionError above 1e-3 and on anything that the daemon would refuse."""
     parsed = onnx.load_model_from_string(model)
@@ -119,6 +133,9 @@ def choose_points(recipe: dict, data: Set, indices: np.ndarray, p: np.ndarray) -
 
 
 def thresholds_words(o: dict) -> str:
+    for key, word in (("study_sensitivity", "sensitivity"), ("study_specificity", "specificity")):
+        if key in o and "slice_sensitivity" not in o:
+            return f"{o['name']}: a study {word} of {o[key]} in cross-validation by patient"
     return (
         f"{o['name']}: slice sensitivity of at least {o['slice_sensitivity']} per class on the validation studies, within "
         f"{o['floor']}..{o['ceiling']}, raised where the validation studies ask for it to reach a study specificity of "
@@ -131,32 +148,41 @@ def manifest_text(manifest: dict) -> str:
     return "# Written by `python -m ichtrain export`; change the recipe, not this file.\n" + text
 
 
-def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
-    state = torch.load(run / "best.pt", weights_only=False)
-    net = build(recipe)
-    net.load_state_dict(state["mean"])
-    data = Set(prepared, recipe)
-    split = data.split(recipe)
-    m = recipe["manifest"]
-    pre = Preprocessor(m)
-    model = to_onnx(net, len(m["windows"]), pre.size)
-    sample = torch.stack([pre.windows(data.square(int(i))) for i in split["validation"][::40]])
-    print("largest differences:", check(net, model, sample))
-
-    validation = split["validation"]
-    p = predict(model, data, validation, m)
-    np.savez(run / "validation.npz", probabilities=p, indices=validation)
-    points = choose_points(recipe, data, validation, p)
+def synthetic_points(recipe: dict, work: Path, model: bytes) -> tuple[list[dict], str]:
+    """Operating points of a model that has seen no patients, and what its data was."""
+    data, m = Set(work / PHANTOM, recipe), recipe["manifest"]
+    split = folds.hashed(data, recipe["data"]["split"], recipe["seed"])
+    scores = cached_predictions(work / "run" / "validation.npz", model, data, split["validation"], m)
+    points = choose_points(recipe, data, split["validation"], scores)
     counts = {name: len(set(data.study[part].tolist())) for name, part in split.items()}
-    test = cached_predictions(run / "test.npz", model, data, split["test"], m)
+    test = cached_predictions(work / "run" / "test.npz", model, data, split["test"], m)
     for o in points:
         figures = metrics.assess(data, split["test"], test, m, o["thresholds"])
         stated = metrics.expected(figures, f"{counts['test']} synthetic studies of the test split; says nothing of hospitals")
         if stated:
             o["expected"] = stated
+    return points, ", ".join(f"{n} {name}" for name, n in counts.items())
+
+
+def patient_points(work: Path) -> tuple[list[dict], str]:
+    """Operating points from cross-validation, and what the data was."""
+    path = work / "run" / "cross-validation.json"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there: run `crossval` first")
+    points = []
+    for o in json.loads(path.read_text())["operating_points"]:
+        stated = {k: o["expected"][k] for k in ("slice", "study")}
+        points.append(
+            {"name": o["name"], "thresholds": o["thresholds"], "expected": {"protocol": CROSS_VALIDATION, **stated}}
+        )  # fmt: skip
+    return points, "82 patients of ct-ich (36 with a hemorrhage), 2501 slices; painted and synthetic ones besides"
+
+
+def write_folder(recipe: dict, folder: Path, name: str, model: bytes, points: list[dict], provenance: dict, use: str) -> None:
+    m = recipe["manifest"]
     manifest = {
         "schema": 1,
-        "name": recipe["name"],
+        "name": name,
         "architecture": m["architecture"],
         "model": {"file": "model.onnx", "sha256": hashlib.sha256(model).hexdigest()},
         **{k: m[k] for k in ("input", "windows", "crop", "resample", "normalisation", "outputs", "classes", "activation")},
@@ -165,15 +191,11 @@ def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
         "study_rule": m["study_rule"],
         "provenance": {
             "recipe": f"models/train/recipes/{recipe['file']}",
-            "data": "synthetic studies written by `ichwatch phantom`; no patient data",
-            "studies": ", ".join(f"{n} {name}" for name, n in counts.items()),
-            "thresholds": "; ".join(thresholds_words(o) for o in recipe["operating_points"]),
-            "training": recipe.get("history", "one run of the recipe").strip(),
-            "epoch": str(state["epoch"]),
+            **provenance,
             "software": f"torch {torch.__version__.split('+')[0]}, onnx {onnx.__version__}, opset {OPSET}, "
             f"python {platform.python_version()}",
         },
-        "intended_use": INTENDED_USE,
+        "intended_use": use,
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "model.onnx", model)
@@ -182,3 +204,29 @@ def export(recipe: dict, prepared: Path, run: Path, folder: Path) -> None:
     for o in points:
         study = o["expected"]["study"] if "expected" in o else "not stated"
         print(f"{o['name']}: thresholds {json.dumps(o['thresholds'])}; expected of studies: {study}")
+
+
+def trained(recipe: dict, run: Path) -> Network:
+    state = torch.load(run / "final.pt", weights_only=False)
+    net = build(recipe)
+    net.load_state_dict(state["mean"])
+    return net
+
+
+def export(recipe: dict, work: Path, folder: Path) -> None:
+    patients = "transfer" in recipe["stages"]
+    net = trained(recipe, work / "run" / ("all" if patients else "pretrain"))
+    m = recipe["manifest"]
+    pre = Preprocessor(m)
+    model = to_onnx(net, len(m["windows"]), pre.size)
+    data = Set(work / (PATIENTS if patients else PHANTOM), recipe)
+    sample = torch.stack([pre.windows(data.square(i)) for i in range(0, len(data), max(1, len(data) // 60))])
+    print("largest differences:", check(net, model, sample))
+    points, studies = patient_points(work) if patients else synthetic_points(recipe, work, model)
+    provenance = {
+        "data": ATTRIBUTION if patients else "synthetic studies written by `ichwatch phantom`; no patient data",
+        "studies": studies,
+        "thresholds": "; ".join(thresholds_words(o) for o in recipe["operating_points"]),
+        "training": recipe.get("history", "one run of the recipe").strip(),
+    }
+    write_folder(recipe, folder, recipe["name"], model, points, provenance, PATIENT_USE if patients else INTENDED_USE)

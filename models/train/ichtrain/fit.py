@@ -1,8 +1,8 @@
-"""Training: class-balanced draws, soft targets, AdamW with a cosine schedule, an average of the weights.
+"""Training in two stages: synthetic studies first, then patients mixed with painted and synthetic ones.
 
-After each epoch the averaged weights are judged on the validation studies and everything is saved; a run that was
-stopped goes on where it was. Every draw and every perturbation follows from (seed, epoch, draw), so that a resumed
-run sees the same slices as one that was never stopped.
+Class-balanced draws, soft targets, AdamW with a cosine schedule, an average of the weights. Every draw and every
+perturbation follows from (seed, stage, epoch, draw), so that a run that was stopped goes on as if it had not been.
+Nothing is selected on those held out: a run has a fixed length, and its held-out patients are only watched.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,60 +24,78 @@ from tqdm import tqdm
 from . import metrics
 from .augment import Augmenter
 from .data import Set, targets
-from .model import ResNet18, build
+from .model import Network, build
 from .preprocess import Preprocessor
 from .recipe import digest
+from .teacher import Teacher
 
 
-class Draws(Sampler):
-    """(epoch, draw, slice) triples of one epoch."""
+@dataclass
+class Part:
+    """One source of a mixture: which of its slices may be drawn, and how often it is drawn from."""
 
-    def __init__(self, data: Set, indices: np.ndarray, fit: dict):
-        self.indices, self.fit, self.epoch = indices, fit, 0
-        self.weights = draw_weights(data, indices, fit)
-
-    def __len__(self) -> int:
-        return self.fit["slices_per_epoch"]
-
-    def __iter__(self):
-        rng = np.random.default_rng((self.fit["seed"], self.epoch))
-        drawn = rng.choice(self.indices, len(self), p=self.weights)
-        return iter([(self.epoch, n, int(i)) for n, i in enumerate(drawn)])
+    name: str
+    data: Set
+    indices: np.ndarray
+    share: float
 
 
-def draw_weights(data: Set, indices: np.ndarray, fit: dict) -> np.ndarray:
-    """Probability of drawing each slice: doubtful ones never, normal ones the stated share, subtypes evenly."""
+def draw_weights(data: Set, indices: np.ndarray, settings: dict) -> np.ndarray:
+    """Probability of drawing each slice: doubtful ones never, normal ones the stated share. `balance` says how the
+    subtypes share the rest: 0 evenly, 1 as often as they occur."""
     labels = data.labels[indices]
     usable = ~data.doubtful[indices]
     normal = labels[:, 0] & usable
     beside = normal & data.study_bleeds[data.study[indices]]
     far = normal & ~beside
     w = np.zeros(len(indices))
-    near_share = fit["normal_from_bleeding_studies"] if far.any() else 1.0
+    near_share = settings["normal_from_bleeding_studies"] if far.any() else 1.0
+    if not beside.any():
+        near_share = 0.0
     for mask, share in ((beside, near_share), (far, 1 - near_share)):
         if mask.any():
-            w[mask] += fit["normal_share"] * share / mask.sum()
-    present = [c for c in range(1, labels.shape[1]) if (labels[:, c] & usable).any()]
-    for c in present:
+            w[mask] += settings["normal_share"] * share / mask.sum()
+    counts = {c: (labels[:, c] & usable).sum() for c in range(1, labels.shape[1])}
+    shares = {c: n ** settings["balance"] for c, n in counts.items() if n}
+    for c, share in shares.items():
         m = labels[:, c] & usable
-        w[m] += (1 - fit["normal_share"]) / len(present) / m.sum()
+        w[m] += (1 - settings["normal_share"]) * share / sum(shares.values()) / m.sum()
     return w / w.sum()
 
 
-class Training(Dataset):
-    def __init__(self, data: Set, recipe: dict):
-        self.data, self.pre = data, Preprocessor(recipe["manifest"])
-        self.augment, self.seed = Augmenter(recipe["augmentation"]), recipe["fit"]["seed"]
-        self.targets = targets(data.labels, recipe["fit"]["label_smoothing"])
-        # The network sees any size; the first epochs at a smaller one cost half as much and teach the anatomy as well.
-        self.small, self.small_epochs = Preprocessor(recipe["manifest"]), recipe["fit"]["small"]["epochs"]
-        self.small.size = (recipe["fit"]["small"]["size"],) * 2
+class Draws(Sampler):
+    """(epoch, draw, part, slice) of one epoch."""
 
-    def __getitem__(self, key: tuple[int, int, int]):
-        epoch, n, i = key
-        rng = np.random.default_rng((self.seed, epoch, n))
-        pre = self.small if epoch < self.small_epochs else self.pre
-        return pre.windows(self.augment(*self.data.patch(i), rng)), self.targets[i]
+    def __init__(self, parts: list[Part], settings: dict, seed: list[int]):
+        self.parts, self.settings, self.seed, self.epoch = parts, settings, seed, 0
+        self.weights = [draw_weights(p.data, p.indices, settings) for p in parts]
+        shares = np.array([p.share for p in parts])
+        self.shares = shares / shares.sum()
+
+    def __len__(self) -> int:
+        return self.settings["slices_per_epoch"]
+
+    def __iter__(self):
+        rng = np.random.default_rng([*self.seed, self.epoch])
+        sources = rng.choice(len(self.parts), len(self), p=self.shares)
+        slices = [rng.choice(p.indices, len(self), p=w) for p, w in zip(self.parts, self.weights)]
+        return iter([(self.epoch, n, int(k), int(slices[k][n])) for n, k in enumerate(sources)])
+
+
+class Training(Dataset):
+    def __init__(self, parts: list[Part], recipe: dict, settings: dict, seed: list[int]):
+        self.parts, self.seed = parts, seed
+        self.augment = Augmenter(recipe["augmentation"])
+        self.targets = [targets(p.data.labels, settings["label_smoothing"]) for p in parts]
+        # The network sees any size; early epochs at a smaller one cost a fraction and teach the anatomy as well.
+        self.sizes = [(step["until"], Preprocessor(recipe["manifest"], step["size"])) for step in settings["sizes"]]
+        self.sizes.append((math.inf, Preprocessor(recipe["manifest"])))
+
+    def __getitem__(self, key: tuple[int, int, int, int]):
+        epoch, n, part, i = key
+        rng = np.random.default_rng([*self.seed, epoch, n])
+        pre = next(p for until, p in self.sizes if epoch < until)
+        return self.augment(*self.parts[part].data.patch(i), pre, rng), self.targets[part][i]
 
 
 class Plain(Dataset):
@@ -96,11 +115,12 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def probabilities(net: ResNet18, data: Set, indices: np.ndarray, recipe: dict, workers: int) -> np.ndarray:
+def probabilities(net: Network, data: Set, indices: np.ndarray, recipe: dict, workers: int) -> np.ndarray:
+    """[len(indices), classes] in float32, of the slices as the daemon would see them."""
     net.eval()
-    loader = DataLoader(Plain(data, indices, recipe), 64, num_workers=workers, worker_init_fn=one_thread)
+    loader = DataLoader(Plain(data, indices, recipe), 32, num_workers=workers, worker_init_fn=one_thread)
     with torch.inference_mode():
-        return torch.cat([net(x).softmax(1) for x in loader]).numpy()
+        return torch.cat([net(x.to(memory_format=torch.channels_last)).softmax(1) for x in loader]).numpy()
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
@@ -118,24 +138,48 @@ def average(into: torch.nn.Module, new: torch.nn.Module, decay: float) -> None:
                 a.copy_(b)
 
 
-def fit(recipe: dict, prepared: Path, run: Path, workers: int, threads: int, start: Path | None) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    f = recipe["fit"]
-    torch.set_num_threads(threads)
-    torch.manual_seed(f["seed"])
-    data = Set(prepared, recipe)
-    split = data.split(recipe)
-    key = digest([recipe["fit"], recipe["model"], recipe["data"], recipe["augmentation"], recipe["manifest"], data.names])
-    for name, part in split.items():
-        counts = dict(zip(data.classes, data.labels[part].sum(0).tolist()))
-        print(f"{name}: {len(set(data.study[part]))} studies, {len(part)} slices, {counts}, doubtful {data.doubtful[part].sum()}")
+def loss_of(net: Network, teacher: Teacher | None, x: torch.Tensor, t: torch.Tensor, settings: dict) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, evidence, middle = net.forward_training(x)
+        taught = teacher(x, logits, middle) if teacher else 0.0
+    local = F.binary_cross_entropy_with_logits(evidence.float(), (t[:, 1:] > 0.25).float())
+    return F.cross_entropy(logits.float(), t) + settings["local_weight"] * local + taught
 
-    net = build(recipe).to(memory_format=torch.channels_last)
-    if start:
-        net.load_state_dict(torch.load(start, weights_only=False)["mean"], strict=False)
+
+def fit(
+    recipe: dict,
+    stage: str,
+    parts: list[Part],
+    watched: Part | None,
+    run: Path,
+    workers: int,
+    threads: int,
+    net: Network,
+    teacher: Teacher | None = None,
+) -> None:
+    """Trains net on the mixture and leaves final.pt (the averaged weights) and history.json in run."""
+    final = run / "final.pt"
+    f = recipe["stages"][stage]
+    seed = [recipe["seed"], sum(stage.encode())]
+    key = digest(
+        [recipe[k] for k in ("seed", "model", "augmentation", "manifest")]
+        + [f, stage, [(p.name, p.share, p.data.names, len(p.indices)) for p in parts]]
+    )
+    if final.exists() and torch.load(final, weights_only=False)["key"] == key:
+        print(f"{final} is there already")
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    for p in parts + ([watched] if watched else []):
+        counts = dict(zip(p.data.classes, p.data.labels[p.indices].sum(0).tolist()))
+        print(f"{p.name} ({p.share:.2f}): {len(set(p.data.study[p.indices]))} studies, {len(p.indices)} slices, {counts}")
+
+    net = net.to(memory_format=torch.channels_last)
     mean = copy.deepcopy(net)
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
+    learning = [*net.parameters(), *(teacher.hint.parameters() if teacher else ())]
+    decayed = [p for p in learning if p.ndim > 1]
+    others = [p for p in learning if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": f["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
         lr=f["learning_rate"],
@@ -147,30 +191,29 @@ def fit(recipe: dict, prepared: Path, run: Path, workers: int, threads: int, sta
             raise SystemExit(f"{checkpoint} belongs to another recipe or data set: remove it, or name another --work")
         net.load_state_dict(state["net"])
         mean.load_state_dict(state["mean"])
+        if teacher:
+            teacher.hint.load_state_dict(state["hint"])
         optimiser.load_state_dict(state["optimiser"])
         history, first = state["history"], state["epoch"]
         print(f"resumed after epoch {first}")
 
-    draws = Draws(data, split["train"], f)
+    draws = Draws(parts, f, seed)
     loader = DataLoader(
-        Training(data, recipe), f["batch"], sampler=draws, num_workers=workers, worker_init_fn=one_thread, drop_last=True
-    )
+        Training(parts, recipe, f, seed), f["batch"], sampler=draws, num_workers=workers, worker_init_fn=one_thread,
+        drop_last=True,
+    )  # fmt: skip
     steps = f["epochs"] * len(loader)
     for epoch in range(first, f["epochs"]):
         draws.epoch = epoch
-        torch.manual_seed(f["seed"] + epoch)  # dropout, the same when resumed
+        torch.manual_seed(recipe["seed"] + epoch)  # dropout, the same when resumed
         net.train()
         began, losses = time.monotonic(), []
-        bar = tqdm(loader, desc=f"epoch {epoch + 1}/{f['epochs']}", unit="batch", mininterval=5)
+        bar = tqdm(loader, desc=f"{run.name} {epoch + 1}/{f['epochs']}", unit="batch", mininterval=10)
         for n, (x, t) in enumerate(bar):
             step = epoch * len(loader) + n
             for group in optimiser.param_groups:
-                group["lr"] = f["learning_rate"] * rate(step, steps, f["warmup_epochs"] * len(loader))
-            x = x.to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, evidence = net.forward_training(x)
-            local = F.binary_cross_entropy_with_logits(evidence.float(), (t[:, 1:] > 0.25).float())
-            loss = F.cross_entropy(logits.float(), t) + f["local_weight"] * local
+                group["lr"] = f["learning_rate"] * rate(step, steps, f["warmup"])
+            loss = loss_of(net, teacher, x.to(memory_format=torch.channels_last), t, f)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -179,25 +222,34 @@ def fit(recipe: dict, prepared: Path, run: Path, workers: int, threads: int, sta
             average(mean, net, min(f["ema_decay"], (1 + step) / (10 + step)))
             losses.append(loss.item())
             bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
-        entry = {"epoch": epoch + 1, "loss": float(np.mean(losses))}
+        entry = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": round(time.monotonic() - began, 1)}
         history.append(entry)
-        if (epoch + 1) % f["validate_every"] == 0 or epoch + 1 == f["epochs"]:
-            scores = probabilities(mean, data, split["validation"], recipe, workers)
-            kept = ~data.doubtful[split["validation"]]
-            aucs = metrics.slice_aucs(scores[kept], data.labels[split["validation"]][kept], data.classes)
-            entry["auc"] = aucs
-            entry["figure"] = float(np.nanmean([aucs["any"], np.nanmean([aucs[c] for c in data.classes[1:]])]))
-            if entry["figure"] >= max(h["figure"] for h in history if "figure" in h):
-                save(run / "best.pt", {"mean": mean.state_dict(), "epoch": epoch + 1, "auc": aucs, "key": key})
-        entry["seconds"] = round(time.monotonic() - began, 1)
+        last = epoch + 1 == f["epochs"]
+        if watched and (last or (epoch + 1) % f["watch_every"] == 0):
+            scores = probabilities(mean, watched.data, watched.indices, recipe, workers)
+            kept = ~watched.data.doubtful[watched.indices]
+            entry["auc"] = metrics.slice_aucs(scores[kept], watched.data.labels[watched.indices][kept], watched.data.classes)
+            if last:
+                np.savez(run / "held-out.npz", probabilities=scores, indices=watched.indices)
         told = ", ".join(f"{k} {v:.4f}" for k, v in entry.get("auc", {}).items())
-        print(f"epoch {epoch + 1}: loss {entry['loss']:.3f}, {told}", flush=True)
-        save(
-            checkpoint,
-            {"key": key, "epoch": epoch + 1, "net": net.state_dict(), "mean": mean.state_dict(),
-             "optimiser": optimiser.state_dict(), "history": history},
-        )  # fmt: skip
+        print(f"{run.name} epoch {epoch + 1}: loss {entry['loss']:.3f}, {entry['seconds']:.0f} s, {told}", flush=True)
         (run / "history.json").write_text(json.dumps(history, indent=1))
+        state = {"key": key, "epoch": epoch + 1, "mean": mean.state_dict(), "history": history}
+        if last:
+            save(final, state)
+            checkpoint.unlink(missing_ok=True)
+        else:
+            hint = teacher.hint.state_dict() if teacher else None
+            save(checkpoint, {**state, "net": net.state_dict(), "hint": hint, "optimiser": optimiser.state_dict()})
+
+
+def start(recipe: dict, weights: Path | None) -> Network:
+    """A network as it begins: as drawn from the seed, or with the weights that another run ended with."""
+    torch.manual_seed(recipe["seed"])
+    net = build(recipe)
+    if weights:
+        net.load_state_dict(torch.load(weights, weights_only=False)["mean"])
+    return net
 
 
 def save(path: Path, state: dict) -> None:

@@ -1,10 +1,12 @@
-"""ResNet-18 (He et al. 2016) at any base width, with class activation maps."""
+"""ResNet-18 (He et al. 2016) at any base width, with class activation maps; and the choice of a network."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from .densenet import DenseNet121
 
 
 class BasicBlock(nn.Module):
@@ -46,43 +48,44 @@ class ResNet18(nn.Module):
             if isinstance(m, BasicBlock):  # each block starts as the identity: steadier at a high learning rate
                 nn.init.zeros_(m.bn2.weight)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
         """[N, 8 * base_width, 7, 7] at 224 x 224."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.dropout(self.features(x).mean((2, 3))))
+        return self.fc(self.dropout(self.maps(x).mean((2, 3))))
 
-    def forward_training(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits, and local evidence for each hemorrhage class [N, classes - 1]: the mean of the four strongest places
-        of a map on layer3. A bleed covers a small part of a slice; the mean over all places, which the class activation
-        map needs, says little about it at first, and the strongest places tell the network early where to look."""
+    def forward_training(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits, local evidence for each hemorrhage class [N, classes - 1], and the maps of layer3 that it is drawn from,
+        at a sixteenth of the input's size. The evidence is the mean of the four strongest places of a map. A bleed covers
+        a small part of a slice; the mean over all places, which the class activation map needs, says little about it at
+        first, and the strongest places tell the network early where to look."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        x = self.layer3(self.layer2(self.layer1(x)))
-        evidence = self.local(x).flatten(2).topk(4, dim=2).values.mean(2)
-        return self.fc(self.dropout(self.layer4(x).mean((2, 3)))), evidence
+        middle = self.layer3(self.layer2(self.layer1(x)))
+        evidence = self.local(middle).flatten(2).topk(4, dim=2).values.mean(2)
+        return self.fc(self.dropout(self.layer4(middle).mean((2, 3)))), evidence, middle
+
+
+Network = ResNet18 | DenseNet121
 
 
 class WithCAM(nn.Module):
     """What is exported: logits [N, classes] and cam [N, classes, 7, 7]. The map of a class is the 1x1 convolution of
     the last features with the weights of the final layer: its mean over the map plus the bias is the logit."""
 
-    def __init__(self, net: ResNet18):
+    def __init__(self, net: Network):
         super().__init__()
         self.net = net
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        f = self.net.features(x)
+        f = self.net.maps(x)
         cam = F.conv2d(f, self.net.fc.weight[:, :, None, None])
         return self.net.fc(f.mean((2, 3))), cam
 
 
-def build(recipe: dict) -> ResNet18:
-    m = recipe["model"]
-    return ResNet18(
-        classes=len(recipe["manifest"]["classes"]),
-        base_width=m["base_width"],
-        channels=len(recipe["manifest"]["windows"]),
-        dropout=m["dropout"],
-    )
+def build(recipe: dict) -> Network:
+    m, classes, channels = recipe["model"], len(recipe["manifest"]["classes"]), len(recipe["manifest"]["windows"])
+    if m["kind"] == "densenet121":
+        return DenseNet121(classes, channels, m["dropout"])
+    return ResNet18(classes, m["base_width"], channels, m["dropout"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 import yaml
 from PIL import Image
 
-from . import metrics
+from . import folds, imagenet, metrics, paint
 from .augment import rotated
 from .data import targets
+from .densenet import DenseNet121
 from .export import check, manifest_text, to_onnx
-from .model import ResNet18
+from .model import ResNet18, WithCAM
 from .preprocess import AIR, Box, NoHead, Preprocessor, Square, crop, find_head, square
 
 MANIFEST = {
@@ -136,12 +140,10 @@ def test_field_of_view_and_table_do_not_matter() -> None:
     assert np.abs((pre(a) - pre(b)).numpy()).max() < 1e-6
 
 
-def test_rotation_by_nothing_is_the_crop() -> None:
-    hu = head()
-    s = Square(30, 60, 400)
-    assert np.abs(rotated(hu, s, 0.0) - crop(hu, s)).max() < 0.5
-    turned = rotated(hu, s, 90.0)
-    assert np.abs(turned - np.rot90(crop(hu, s).astype(np.float32), 1)).mean() < 2, "a quarter turn is a quarter turn"
+def test_rotation() -> None:
+    t = torch.from_numpy(head(224, 224, 112, 112, 100, 70).astype(np.float32))[None]
+    assert (rotated(t, 0.0) - t).abs().max() < 0.5
+    assert (rotated(t, 90.0) - t.rot90(1, (1, 2))).abs().max() < 1.5
 
 
 def test_targets() -> None:
@@ -226,6 +228,72 @@ def test_export_agrees_with_torch() -> None:
     model = to_onnx(net, 3, (224, 224))
     assert len(model) < 3_000_000, len(model)
     check(net, model, torch.randn(3, 3, 224, 224))
+
+
+def test_networks_name_their_maps() -> None:
+    x = torch.randn(2, 3, 64, 64)
+    for net in (ResNet18(6, 8), DenseNet121(6, growth=8)):
+        net.eval()
+        logits, cam = WithCAM(net)(x)
+        assert torch.allclose(logits, net(x), atol=1e-5)
+        assert torch.allclose(cam.mean((2, 3)) + net.fc.bias, logits, atol=1e-4)
+        trained, evidence, middle = net.forward_training(x)
+        assert torch.allclose(trained, logits, atol=1e-5)
+        assert evidence.shape == (2, 5) and middle.shape[2:] == (4, 4)
+
+
+def test_imagenet_weights_compute_the_same_behind_batch_norms() -> None:
+    """load() itself asserts that the function does not change; here that training statistics do not change it either."""
+    rng = np.random.default_rng(3)
+    net = ResNet18()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, module in net.named_modules():
+            if isinstance(module, torch.nn.Conv2d) and not name.startswith(("layer4", "local")):
+                n = module.weight.numel() / module.out_channels
+                np.save(f"{folder}/{name}.weight.npy", rng.standard_normal(module.weight.shape, np.float32) / n**0.5)
+                np.save(f"{folder}/{name}.bias.npy", rng.standard_normal(module.out_channels).astype(np.float32))
+        x = torch.randn(16, 3, 64, 64)
+        missing = imagenet.load(net, Path(folder), x)
+        assert all(n.startswith("layer4") for n in missing), missing
+        with torch.no_grad():
+            fixed, measured = net.eval().bn1(net.conv1(x)), net.train().bn1(net.conv1(x))
+        assert (fixed - measured).abs().max() < 0.02 * fixed.abs().max()
+
+
+def test_painting() -> None:
+    """Each subtype finds room, stays inside the skull, makes brain denser and leaves the rest as it was."""
+    hu = head()
+    hu += np.random.default_rng(1).normal(0, 4, hu.shape).astype(np.int16)
+    y, x = np.mgrid[:512, :512]
+    hu[(hu < 200) & (np.hypot((y - 250) / 60, (x - 260) / 20) < 1)] = 5  # a ventricle
+    a = paint.Anatomy.find(hu)
+    assert a is not None and abs(2 * a.radius - np.sqrt(0.92**2 * 200 * 160)) < 12
+    for n, kind in enumerate(paint.KINDS):
+        rng = np.random.default_rng(n)
+        mask = max((paint.PAINTERS[kind](a, rng) for _ in range(8)), key=np.sum)
+        assert 12 < mask.sum() < 0.5 * a.inside.sum() and not (mask & ~a.inside).any(), kind
+        out = paint.blend(hu, a, mask, 70, rng, 1.0)
+        bleed = np.kron(mask, np.ones((2, 2), bool))
+        assert (out - hu)[bleed].mean() > 10, kind
+        far = ~np.kron(paint.ndimage.binary_dilation(mask, iterations=8), np.ones((2, 2), bool))
+        assert np.abs((out - hu)[far]).max() < 0.5, kind
+    assert paint.Anatomy.find(np.full((300, 300), -1000, np.int16)) is None
+
+
+def test_folds_keep_patients_whole() -> None:
+    class Names:
+        names = [f"p{n:03}" for n in range(40)]
+        study = np.repeat(np.arange(40), 3)
+        labels = np.zeros((120, 6), bool)
+
+    Names.labels[:, 0] = True
+    Names.labels[:15, 2] = True  # five patients of one subtype
+    fold_of = folds.deal(Names, 7)
+    assert sorted(np.bincount(list(fold_of.values()))) == [8] * 5
+    assert {fold_of[n] for n in Names.names[:5]} == set(range(5)), "a rare subtype is spread over the folds"
+    for k in range(5):
+        assert not set(folds.inside(Names, fold_of, k)) & set(folds.outside(Names, fold_of, k))
+    assert folds.patient("p001-painted") == "p001"
 
 
 def main() -> int:
