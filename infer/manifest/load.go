@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"ichwatch/infer"
+	"ichwatch/infer/graph"
 )
 
 // Limits on what is read into memory.
@@ -94,7 +95,7 @@ func (p *problems) load(folder fs.FS, m *Manifest) {
 		p.add("model.sha256", "%s has SHA-256 %s: it is damaged or another model than the one described here", m.File.Name, got)
 		return
 	}
-	g, err := inspect(model)
+	g, err := graph.Inspect(model)
 	if err != nil {
 		p.add("model.file", "%s: %v", m.File.Name, err)
 		return

@@ -13,6 +13,7 @@ import (
 	"testing/fstest"
 
 	"ichwatch/infer"
+	"ichwatch/infer/graph"
 )
 
 // tiny is a sound model folder.
@@ -337,54 +338,10 @@ func TestLoadRefusesFolders(t *testing.T) {
 func TestLoadRefusesExternalData(t *testing.T) {
 	for _, name := range []string{"external", "external_in_subgraph"} {
 		_, err := Load(filepath.Join("testdata", name))
-		if err == nil || !strings.Contains(err.Error(), errExternalData.Error()) {
+		if err == nil || !strings.Contains(err.Error(), graph.ErrExternalData.Error()) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-func TestInspect(t *testing.T) {
-	node := func(op string) []byte { return lengthDelimited(1, lengthDelimited(nodeOpType, []byte(op))) }
-	value := func(field int) []byte { return lengthDelimited(field, lengthDelimited(valueInfoName, []byte("x"))) }
-	sound := bytes.Join([][]byte{node("Relu"), value(graphInput), value(graphOutput)}, nil)
-	deep := []byte{}
-	for range maxDepth {
-		deep = lengthDelimited(1, lengthDelimited(5, lengthDelimited(6, deep)))
-	}
-	weight := lengthDelimited(5, lengthDelimited(tensorName, []byte("x")))
-	for _, c := range []struct {
-		name  string
-		model []byte
-		want  error
-	}{
-		{"sound", lengthDelimited(7, sound), nil},
-		{"nothing", nil, errNotONNX},
-		{"text", []byte("version https://git-lfs"), errNotONNX},
-		{"cut", lengthDelimited(7, sound)[:10], errNotONNX},
-		{"only weights for inputs", lengthDelimited(7, append(weight, sound...)), errNotONNX},
-		{"compiled elsewhere", lengthDelimited(7, append(node("EPContext"), sound...)), errExternalOp},
-		{"deep", lengthDelimited(7, append(deep, sound...)), errNotONNX},
-		{"in a function", append(lengthDelimited(25, lengthDelimited(7, lengthDelimited(5, lengthDelimited(5, lengthDelimited(tensorExternalData, nil))))), lengthDelimited(7, sound)...), errExternalData},
-		{"by its location", lengthDelimited(7, append(lengthDelimited(5, []byte{tensorDataLocation << 3, 1}), sound...)), errExternalData},
-		{"located inside", lengthDelimited(7, append(lengthDelimited(5, []byte{tensorDataLocation << 3, 0}), sound...)), nil},
-		{"sparse", lengthDelimited(7, append(lengthDelimited(15, lengthDelimited(1, []byte{tensorDataLocation << 3, 1})), sound...)), errExternalData},
-		{"a message that is a number", append([]byte{7 << 3, 1}, lengthDelimited(7, sound)...), errNotONNX},
-	} {
-		if _, err := inspect(c.model); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", c.name, err, c.want)
-		}
-	}
-}
-
-// lengthDelimited encodes one protobuf field of bytes.
-func lengthDelimited(number int, b []byte) []byte {
-	varint := func(v int) (out []byte) {
-		for ; v >= 0x80; v >>= 7 {
-			out = append(out, byte(v)|0x80)
-		}
-		return append(out, byte(v))
-	}
-	return append(append(varint(number<<3|2), varint(len(b))...), b...)
 }
 
 func pointNames(points []OperatingPoint) (names []string) {
@@ -432,23 +389,6 @@ func FuzzDecode(f *testing.F) {
 		}
 		if r := m.StudyRule; r.Slices < 1 || r.Of < r.Slices || r.MinimumSlices < 1 || !(r.MaximumGap > 0) {
 			t.Fatalf("rule %+v", r)
-		}
-	})
-}
-
-// FuzzInspect: any bytes end in an answer; one that is accepted names its inputs.
-func FuzzInspect(f *testing.F) {
-	for _, name := range []string{tiny, "../onnx/testdata/slow", "testdata/external", "testdata/external_in_subgraph"} {
-		model, err := os.ReadFile(filepath.Join(name, "model.onnx"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(model)
-	}
-	f.Fuzz(func(t *testing.T, model []byte) {
-		g, err := inspect(model)
-		if err == nil && (len(g.inputs) == 0 || len(g.outputs) == 0) {
-			t.Fatal("a model without inputs or outputs was accepted")
 		}
 	})
 }
