@@ -93,6 +93,9 @@ type Image struct {
 type Scores struct {
 	Logits        []float32 // as the model gave them; of several models, the log-odds of Probabilities
 	Probabilities []float32 // after the manifest's activation, 0..1; all finite
+	// Features are what goes into the model's last layer; nil unless the classifier
+	// was made to give them. They serve to fit that layer anew.
+	Features []float32
 }
 
 // certain bounds log-odds: what lies nearer to 0 or 1 is taken for this.

@@ -45,6 +45,7 @@ type Result struct {
 	Models        infer.Models // nil where none was asked
 	Provider      string
 	Probabilities []float32 // in the order of the model's classes; nil where not classified
+	Features      []float32 // of infer.Scores; nil unless the classifier gives them
 }
 
 // finding is the result as the ledger keeps it, without the instance.
@@ -278,7 +279,7 @@ func (e *Examiner) classify(ctx context.Context, img *infer.Image, r *Result) er
 			return fmt.Errorf("%w: %v among them", errScores, p)
 		}
 	}
-	r.Probabilities = scores.Probabilities
+	r.Probabilities, r.Features = scores.Probabilities, scores.Features
 	return nil
 }
 

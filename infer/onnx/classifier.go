@@ -28,6 +28,10 @@ type Options struct {
 	// Maps makes Explain possible, where the model has activation maps. Each run
 	// computes them then.
 	Maps bool
+	// Features puts the input of the model's last layer into the scores. What runs
+	// is a copy of the verified model with one more output; a model whose end is not
+	// understood is refused (graph.HeadError).
+	Features bool
 }
 
 // Classifier is a model that runs. It implements infer.Classifier.
@@ -60,7 +64,7 @@ func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, e
 	}
 	c.close = sync.OnceValue(c.shutDown)
 	var err error
-	if c.session, err = newSession(cpu, m, o.Maps && m.Outputs.CAM != ""); err != nil {
+	if c.session, err = newSession(cpu, m, o); err != nil {
 		return nil, err
 	}
 	if err := c.session.warmUp(); err != nil {
@@ -122,7 +126,12 @@ func (c *Classifier) classify(ctx context.Context, img *infer.Image, maps *Maps)
 		}
 		maps.Values = slices.Clone(r.maps)
 	}
-	return activate(c.activation, r.logits), nil
+	if i := notFinite(r.features); i >= 0 {
+		return infer.Scores{}, fmt.Errorf("feature %d: %w", i, ErrNotFinite)
+	}
+	s := activate(c.activation, r.logits)
+	s.Features = slices.Clone(r.features)
+	return s, nil
 }
 
 // acquire takes a runner that rests.

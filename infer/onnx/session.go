@@ -9,6 +9,7 @@ import (
 
 	ort "github.com/yalue/onnxruntime_go"
 
+	"ichwatch/infer/graph"
 	"ichwatch/infer/manifest"
 )
 
@@ -40,13 +41,14 @@ type session struct {
 	ort      *ort.DynamicAdvancedSession
 	input    ort.Shape // of one slice
 	logits   ort.Shape
-	names    []string  // of the outputs: the logits and, where wanted, the activation maps
+	names    []string  // of the outputs: the logits and, where wanted, the activation maps and the features
 	maps     ort.Shape // of the activation maps of one slice, known after the warm-up; nil where not wanted
+	features ort.Shape // of the last layer's input for one slice; nil where not wanted
 }
 
 // newSession hands the manifest's verified bytes to the runtime, which copies
-// them. maps asks for the activation maps too.
-func newSession(p provider, m *manifest.Manifest, maps bool) (*session, error) {
+// them.
+func newSession(p provider, m *manifest.Manifest, wanted Options) (*session, error) {
 	o, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, fmt.Errorf("session options: %w", err)
@@ -55,21 +57,33 @@ func newSession(p provider, m *manifest.Manifest, maps bool) (*session, error) {
 	if err := p.configure(o); err != nil {
 		return nil, fmt.Errorf("configure provider %s: %w", p.name, err)
 	}
-	names := []string{m.Outputs.Logits}
-	if maps {
-		names = append(names, m.Outputs.CAM)
+	s := &session{
+		provider: p.name,
+		input:    ort.NewShape(1, int64(len(m.Windows)), int64(m.Input.Height), int64(m.Input.Width)),
+		logits:   ort.NewShape(1, int64(len(m.Classes))),
+		names:    []string{m.Outputs.Logits},
 	}
-	s, err := ort.NewDynamicAdvancedSessionWithONNXData(m.Model(), []string{m.Input.Name}, names, o)
+	if wanted.Maps && m.Outputs.CAM != "" {
+		s.names = append(s.names, m.Outputs.CAM)
+		s.maps = ort.NewShape(1, int64(len(m.Classes)), 0, 0) // the sizes come with the warm-up
+	}
+	model := m.Model()
+	if wanted.Features {
+		head, err := graph.FindHead(model, m.Outputs.Logits, m.Outputs.CAM)
+		if err != nil {
+			return nil, fmt.Errorf("features of model %s: %w", m.Ref(), err)
+		}
+		if model, err = head.Expose(model); err != nil {
+			return nil, fmt.Errorf("features of model %s: %w", m.Ref(), err)
+		}
+		s.names = append(s.names, head.Pooled)
+		s.features = ort.NewShape(1, int64(head.Features))
+	}
+	s.ort, err = ort.NewDynamicAdvancedSessionWithONNXData(model, []string{m.Input.Name}, s.names, o)
 	if err != nil {
 		return nil, fmt.Errorf("load model %s on %s: %w", m.Ref(), p.name, err)
 	}
-	return &session{
-		provider: p.name,
-		ort:      s,
-		input:    ort.NewShape(1, int64(len(m.Windows)), int64(m.Input.Height), int64(m.Input.Width)),
-		logits:   ort.NewShape(1, int64(len(m.Classes))),
-		names:    names,
-	}, nil
+	return s, nil
 }
 
 // warmUp runs the model once on a slice of zeros, as nothing before a run tells
@@ -99,7 +113,13 @@ func (s *session) warmUp() error {
 	if i := notFinite(logits.GetData()); i >= 0 {
 		return fmt.Errorf("warm-up: logit %d is %v", i, logits.GetData()[i])
 	}
-	if len(outputs) == 1 {
+	if s.features != nil {
+		features, ok := outputs[len(outputs)-1].(*ort.Tensor[float32])
+		if !ok || !features.GetShape().Equals(s.features) {
+			return fmt.Errorf("warm-up: the features are not of float32 in shape %v", s.features)
+		}
+	}
+	if s.maps == nil {
 		return nil
 	}
 	maps, ok := outputs[1].(*ort.Tensor[float32])
@@ -121,6 +141,7 @@ func (s *session) destroy() error { return s.ort.Destroy() }
 type runner struct {
 	input, logits []float32              // the tensors' memory
 	maps          []float32              // nil where the session gives none
+	features      []float32              // likewise
 	tensors       []*ort.Tensor[float32] // in the order of the session: input, outputs
 	outputs       []ort.Value            // the tensors but for the first
 	options       *ort.RunOptions
@@ -140,10 +161,13 @@ func (s *session) newRunner() (r *runner, err error) {
 	if s.maps != nil {
 		r.maps = make([]float32, s.maps.FlattenedSize())
 	}
+	if s.features != nil {
+		r.features = make([]float32, s.features.FlattenedSize())
+	}
 	for _, t := range []struct {
 		shape  ort.Shape
 		memory []float32
-	}{{s.input, r.input}, {s.logits, r.logits}, {s.maps, r.maps}} {
+	}{{s.input, r.input}, {s.logits, r.logits}, {s.maps, r.maps}, {s.features, r.features}} {
 		if t.memory == nil {
 			continue
 		}
