@@ -42,7 +42,7 @@ func LoadFS(folder fs.FS, where string) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w; is %s a model folder?", err, where)
 	}
-	m := Manifest{where: file}
+	m := Manifest{where: file, text: text}
 	p := decode(text, &m)
 	if p.validate(&m) {
 		p.load(folder, &m)

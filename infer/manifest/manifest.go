@@ -44,6 +44,7 @@ type Manifest struct {
 	IntendedUse     string           `yaml:"intended_use"`
 
 	where string
+	text  []byte // as it was read
 	model []byte
 }
 

@@ -57,6 +57,10 @@ func TestLoad(t *testing.T) {
 	if !bytes.Equal(m.Model(), model) {
 		t.Error("the model's bytes are not the file's")
 	}
+	text, err := os.ReadFile(filepath.Join(tiny, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := &Manifest{
 		Schema: 1, Name: "tiny", Architecture: "test",
 		File:          File{Name: "model.onnx", SHA256: m.SHA256()},
@@ -77,6 +81,7 @@ func TestLoad(t *testing.T) {
 		Provenance:  map[string]any{"made_by": "make_models.py"},
 		IntendedUse: "tests only, not for diagnosis",
 		where:       filepath.Join(tiny, FileName),
+		text:        text,
 		model:       model,
 	}
 	if !reflect.DeepEqual(m, want) {
