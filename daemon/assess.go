@@ -7,37 +7,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ichwatch/configs"
-	"ichwatch/daemon/app"
 	"ichwatch/daemon/labelled"
-	"ichwatch/daemon/triage"
-	"ichwatch/infer"
 	"ichwatch/infer/assess"
 	"ichwatch/infer/assess/report"
 	"ichwatch/infer/ensemble"
-	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
-	"ichwatch/models"
 )
 
 // assessment is a call of ichwatch assess.
 type assessment struct {
-	dir, labels, out  string
-	models            []string
-	point             string
-	format            string
-	window            labelled.Window
-	config, library   string
-	partial           bool
-	pictures, workers int
-	options           assess.Options
+	known
+	out      string
+	pictures int
+	options  assess.Options
 }
 
 func assessCommand() *cobra.Command {
@@ -75,101 +62,51 @@ Suspected findings, not for diagnosis. Not a medical device.`,
   ichwatch assess --model models/resnet18 --window 40/80 EXPORTED
   ichwatch assess -m models/resnet18 -m models/densenet121 --out report STUDIES
                                                      the two as an ensemble`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("name the folder of the slices, one")
-			}
-			return nil
-		},
+		Args: oneFolder,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a.dir = args[0]
-			if a.labels == "" {
-				a.labels = filepath.Join(a.dir, "labels.csv")
-			}
-			format, err := labelled.ParseFormat(a.format)
-			if err != nil {
-				return callError(cmd, err)
+			if err := a.named(cmd, args[0]); err != nil {
+				return err
 			}
 			for _, s := range a.options.Sensitivities {
 				if !(s > 0 && s <= 1) {
 					return callError(cmd, fmt.Errorf("--sensitivity %v: wanted is more than 0 and at most 1", s))
 				}
 			}
-			if a.options.Rounds < 100 || a.options.Rounds > 100_000 {
-				return callError(cmd, fmt.Errorf("--rounds %d: wanted are 100 to 100000", a.options.Rounds))
-			}
-			return a.run(cmd, format)
+			return a.run(cmd)
 		},
 	}
+	a.flags(cmd)
 	f := cmd.Flags()
-	f.StringArrayVarP(&a.models, "model", "m", nil, "model folder; more than once: an ensemble (default: the phantom model in this program)")
-	f.StringVar(&a.point, "operating-point", "", "operating point, of every model (default: the models')")
-	f.StringVarP(&a.labels, "labels", "l", "", "table of labels, CSV (default: DIR/labels.csv)")
 	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
-	f.StringVar(&a.format, "format", string(labelled.Auto), "how slices are kept: auto, phantom (Part 10 files), ct-ich (JPEG pairs) or images (PNG or JPEG in one window)")
-	f.TextVar(&a.window, "window", labelled.BrainWindow, "`CENTRE/WIDTH` in HU of images: what their grey levels 0 to 255 stand for")
-	f.BoolVar(&a.partial, "partial", false, "go on where labels lack a file or files a label")
-	f.StringVar(&a.config, "config", "", "configuration whose eligibility rules hold (default: the reference configuration's)")
 	f.Float64SliceVar(&a.options.Sensitivities, "sensitivity", []float64{0.90, 0.95}, "operating points to look for")
 	f.IntVar(&a.pictures, "pictures", 6, "worst errors to show, of each kind")
-	f.IntVar(&a.options.Rounds, "rounds", 2000, "draws for the intervals")
-	f.Uint64Var(&a.options.Seed, "seed", 1, "seed of the draws")
-	f.IntVar(&a.workers, "workers", 0, "slices under way at a time (0: as many as there are cores)")
-	f.StringVar(&a.library, "onnxruntime", "", "ONNX Runtime library (default: $ICHWATCH_ONNXRUNTIME, beside the binary, or the installed one)")
 	return cmd
 }
 
-func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error) {
-	if a.workers < 1 {
-		a.workers = runtime.GOMAXPROCS(0)
-	}
-	cfg := configs.Default()
-	if a.config != "" {
-		if cfg, err = configs.Load(a.config); err != nil {
-			return reported(cmd, err)
-		}
-	}
+func (a *assessment) run(cmd *cobra.Command) error {
 	e, err := a.ensemble()
 	if err != nil {
 		return err
 	}
-	set, err := a.open(cmd, e.Classes, format)
-	if err != nil {
-		return err
-	}
-	library, err := a.runtime()
-	if err != nil {
-		return err
-	}
-	classifier, err := e.NewClassifier(library, onnx.Options{Runners: a.workers})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, classifier.Close()) }()
-
-	examiner := &triage.Examiner{
-		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: e.Rule()},
-		Calls: a.workers, Timeout: 5 * time.Minute,
-	}
-	x, err := set.Examine(cmd.Context(), examiner, a.workers, newProgress(cmd.ErrOrStderr(), "slices").step)
+	x, err := a.examine(cmd, e, onnx.Options{})
 	if err != nil {
 		return err
 	}
 	data, counts, slice := x.Data(e.Classes, e.Thresholds)
-	if counts.Classified == 0 {
-		return fmt.Errorf("no slice could be classified: %s", commonReasons(counts.Ineligible, counts.Failed))
+	if err := someClassified(counts); err != nil {
+		return err
 	}
-	a.options.Unit, a.options.Workers = set.Unit, a.workers
+	a.options.Unit, a.options.Workers, a.options.Rounds, a.options.Seed = x.Set.Unit, a.workers, a.rounds, a.seed
 	figures, err := assess.Assess(data, a.options)
 	if err != nil {
 		return err
 	}
-	r := a.report(e, x, counts, figures, classifier.Provider())
+	r := a.report(e, x, counts, figures)
 	if a.out == "" {
 		return r.Markdown(cmd.OutOrStdout())
 	}
 	if a.pictures > 0 {
-		if r.Pictures, err = a.draw(cmd.Context(), library, e, x, &data, slice); err != nil {
+		if r.Pictures, err = a.draw(cmd.Context(), e, x, &data, slice); err != nil {
 			return err
 		}
 	}
@@ -182,69 +119,7 @@ func (a *assessment) run(cmd *cobra.Command, format labelled.Format) (err error)
 	return summary(cmd.OutOrStdout(), filepath.Join(a.out, "report.html"), r)
 }
 
-// ensemble puts the models of the call together.
-func (a *assessment) ensemble() (*ensemble.Ensemble, error) {
-	if len(a.models) == 0 {
-		m, err := manifest.LoadFS(models.Phantom(), "the phantom model in this program")
-		if err != nil {
-			return nil, err
-		}
-		return ensemble.New(a.point, m)
-	}
-	var members []*manifest.Manifest
-	for _, dir := range a.models {
-		m, err := manifest.Load(dir)
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, m)
-	}
-	return ensemble.New(a.point, members...)
-}
-
-func (a *assessment) runtime() (*onnx.Runtime, error) {
-	path := a.library
-	if path == "" {
-		var err error
-		if path, err = app.FindRuntime(); err != nil {
-			return nil, err
-		}
-	}
-	return onnx.OpenRuntime(path, "")
-}
-
-// open matches labels and files, and tells what does not fit.
-func (a *assessment) open(cmd *cobra.Command, classes []infer.Class, format labelled.Format) (*labelled.Set, error) {
-	labels, err := labelled.ReadLabels(a.labels, classes)
-	if err != nil {
-		return nil, err
-	}
-	set, err := labelled.Open(a.dir, labels, format)
-	if err != nil {
-		return nil, err
-	}
-	set.Window = a.window
-	note := func(what string, items []string) {
-		if len(items) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "ichwatch: note: %v\n", &labelled.ListError{What: what, Items: items})
-		}
-	}
-	note("columns look like labels and name no known class; they are ignored", set.Ignored)
-	note(fmt.Sprintf("files are not of the kind of format %s", set.Format), set.Unread)
-	note("rows have no bone window; what the brain window cuts off is taken for air", set.NoBone)
-	if a.partial {
-		note("labels have no file", set.NoFile)
-		note("files have no label", set.NoLabel)
-	} else if err := set.Gaps(); err != nil {
-		return nil, err
-	}
-	if len(set.Slices) == 0 {
-		return nil, fmt.Errorf("none of the %d rows of %s has its slice below %s", len(set.Rows), a.labels, a.dir)
-	}
-	return set, nil
-}
-
-func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, counts labelled.Counts, f *assess.Figures, provider string) *report.Report {
+func (a *assessment) report(e *ensemble.Ensemble, x *examined, counts labelled.Counts, f *assess.Figures) *report.Report {
 	seconds := x.Elapsed.Seconds()
 	window := ""
 	if x.Set.Format == labelled.Images {
@@ -259,7 +134,7 @@ func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, count
 	return &report.Report{
 		Schema: report.Schema, Disclaimer: report.Disclaimer, Program: "ichwatch " + version, Created: time.Now().UTC().Truncate(time.Second),
 		Model: report.Model{
-			Name: strings.Join(names, " + "), Members: members, Provider: provider,
+			Name: strings.Join(names, " + "), Members: members, Provider: x.provider,
 			OperatingPoint: e.Point, Thresholds: e.Thresholds, StudyRule: e.StudyRule.String(),
 		},
 		Data: report.Data{
@@ -275,8 +150,8 @@ func (a *assessment) report(e *ensemble.Ensemble, x *labelled.Examination, count
 }
 
 // draw runs the worst slices again, on a classifier that gives activation maps.
-func (a *assessment) draw(ctx context.Context, library *onnx.Runtime, e *ensemble.Ensemble, x *labelled.Examination, d *assess.Data, slice []int) (p []report.Picture, err error) {
-	c, err := e.NewClassifier(library, onnx.Options{Runners: 1, Maps: true})
+func (a *assessment) draw(ctx context.Context, e *ensemble.Ensemble, x *examined, d *assess.Data, slice []int) (p []report.Picture, err error) {
+	c, err := e.NewClassifier(x.library, onnx.Options{Runners: 1, Maps: true})
 	if err != nil {
 		return nil, err
 	}
@@ -317,16 +192,4 @@ func summary(w io.Writer, page string, r *report.Report) error {
 	_, err := fmt.Fprintf(w, "%s: %s on %d slices of %d studies, %.1f slices/s\n%s%soperating point %s: %s\n%s\n", page, r.Model.Name, r.Data.Classified, r.Data.Studies,
 		r.Speed.SlicesPerSecond, line("slices,", r.Slices.Any), line("studies,", r.Studies.Any), r.Model.OperatingPoint, r.Expected.Summary(), r.Disclaimer)
 	return err
-}
-
-// commonReasons names some of the reasons.
-func commonReasons(counts ...map[string]int) string {
-	var parts []string
-	for _, c := range counts {
-		for reason, n := range c {
-			parts = append(parts, fmt.Sprintf("%d × %s", n, reason))
-		}
-	}
-	slices.Sort(parts)
-	return strings.Join(parts[:min(len(parts), 5)], "; ")
 }

@@ -72,7 +72,7 @@ device.`,
 	}
 	root.SetVersionTemplate("ichwatch {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), phantomCommand(), assessCommand(), checkConfigCommand(), configCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(), checkConfigCommand(), configCommand(), versionCommand())
 	markUsageErrors(root)
 	return root
 }

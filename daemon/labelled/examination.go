@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"ichwatch/daemon/triage"
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/study"
 )
 
 // Examination is what the daemon's path made of a set.
@@ -75,6 +77,32 @@ func (s *Set) examine(ctx context.Context, e *triage.Examiner, l *Slice) (triage
 	}
 	defer file.Close()
 	return e.Examine(ctx, data, l.class, l.syntax)
+}
+
+// Answered gives the examination as it would be had the model said this of each
+// slice, in the order of Set.Slices, and had rule weighed it. What was not
+// classified stays so.
+func (x *Examination) Answered(rule *study.Rule, probabilities [][]float64) *Examination {
+	out := &Examination{Set: x.Set, Results: slices.Clone(x.Results), Elapsed: x.Elapsed, examiner: &triage.Examiner{
+		Gate: x.examiner.Gate, Model: &triage.Model{Classifier: x.examiner.Model.Classifier, Rule: rule},
+		Calls: x.examiner.Calls, Timeout: x.examiner.Timeout,
+	}}
+	for i := range out.Results {
+		r := &out.Results[i]
+		if r.State != spool.FindingClassified {
+			continue
+		}
+		r.Probabilities = make([]float32, len(probabilities[i]))
+		for k, p := range probabilities[i] {
+			r.Probabilities[k] = float32(p)
+		}
+	}
+	return out
+}
+
+// Image gives a slice of the set as the model sees it, before preprocessing.
+func (x *Examination) Image(slice int) (*infer.Image, error) {
+	return x.Set.image(x.examiner, &x.Set.Slices[slice])
 }
 
 // image gives the slice as the model sees it, before preprocessing.

@@ -46,7 +46,7 @@ func (x *Examination) picture(ctx context.Context, c *ensemble.Classifier, d *as
 	}
 	class := leading(d, s, missed)
 	p.Class, p.Score = d.Classes[class], s.Probabilities[class]
-	img, err := x.Set.image(x.examiner, l)
+	img, err := x.Image(slice)
 	if err != nil {
 		return p, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"ichwatch/alerts"
 	"ichwatch/daemon/phantom"
+	"ichwatch/daemon/spool"
 	"ichwatch/daemon/triage"
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
@@ -190,6 +191,36 @@ func TestExamination(t *testing.T) {
 	cancel()
 	if _, err := s.Examine(ctx, &triage.Examiner{}, 2, nil); err == nil {
 		t.Error("an ended context leaves results")
+	}
+}
+
+// Other answers, weighed by another rule, on the same slices; the examination
+// itself stays as it was.
+func TestAnswered(t *testing.T) {
+	s := open(t, newSet(t), Phantom)
+	x := examine(t, s, 0.1, triage.Gate{})
+	x.Results[3].State, x.Results[3].Probabilities = spool.FindingFailed, nil
+	said := make([][]float64, len(x.Results))
+	for i := range said {
+		said[i] = []float64{0.6, 0, 0.4, 0, 0, 0}
+	}
+	easy := half()
+	easy[infer.Subdural] = 0.3
+	for _, c := range []struct {
+		thresholds map[infer.Class]float64
+		outcome    assess.Outcome
+	}{{half(), assess.Failed}, {easy, assess.Positive}} {
+		rule := study.NewRule(infer.Classes(), c.thresholds, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
+		d, counts, slice := x.Answered(rule, said).Data(infer.Classes(), c.thresholds)
+		if counts.Classified != 19 || slices.Contains(slice, 3) || d.Slices[0].Probabilities[infer.Subdural] != float64(float32(0.4)) {
+			t.Errorf("%+v, slices %v", counts, slice)
+		}
+		if first := d.Studies[0]; first.Outcome != c.outcome || float32(first.Scores[infer.Subdural]) != 0.4 {
+			t.Errorf("outcome %v, scores %v", first.Outcome, first.Scores)
+		}
+	}
+	if d, _, _ := x.Data(infer.Classes(), half()); d.Slices[0].Probabilities[infer.Epidural] != float64(float32(0.1)) {
+		t.Errorf("the model's own answers became %v", d.Slices[0].Probabilities)
 	}
 }
 
