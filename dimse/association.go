@@ -157,7 +157,11 @@ func (a *Association) fire(e event, p pdu.PDU) (action, error) {
 		failed = a.writer.WritePDU(&pdu.Abort{Source: pdu.AbortServiceProvider, Reason: abortReason(e, a.err)})
 	}
 	if does&startARTIM != 0 || rejected {
-		if does&(abortAsUser|abortAsService) == 0 {
+		switch {
+		case does&(abortAsUser|abortAsService) != 0: // it runs since lastWords
+		case a.machine.state == sta13:
+			a.conn.leave(a.artim)
+		default:
 			a.conn.timer(a.artim)
 		}
 	}

@@ -121,6 +121,31 @@ func TestPromise6_DeadlinesHold(t *testing.T) {
 				time.Sleep(900 * time.Millisecond)
 			}
 		}, 30 * time.Second, 31 * time.Second},
+		// PS3.8 section 9.1.4: ARTIM is not restarted in Sta13, whatever comes, and
+		// however long the peer takes over what it brings about.
+		{"requests for ever after a rejection, their A-ABORTs taken late", func(t *testing.T, p *dimsetest.Peer) {
+			rq := associateRQ()
+			rq.ApplicationContext = "1.2"
+			p.SendPDU(rq)
+			p.ExpectPDU(pdu.TypeAssociateRJ)
+			closed := make(chan struct{})
+			go func() {
+				for b := make([]byte, 10); ; {
+					if _, err := io.ReadFull(p.Conn, b); err != nil {
+						return
+					}
+					select {
+					case <-closed:
+						return
+					case <-time.After(20 * time.Second):
+					}
+				}
+			}()
+			for err := error(nil); err == nil; {
+				_, err = p.Conn.Write(dimsetest.Encode(t, rq))
+			}
+			close(closed)
+		}, 30 * time.Second, 30 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, nil, nil, func(t *testing.T, _ *dimse.Server, connect func() *dimsetest.Peer) {

@@ -17,11 +17,14 @@ const minimumRate = 4 << 10
 // we are willing to wait for the peer.
 //
 // That time is a purse. Waiting in Read spends it, and when it is empty the
-// peer has had its chance. Between messages, and under ARTIM, nothing refills
-// it. In mid-message every byte that arrives earns some of it back, up to what
-// it held at first: an honest sender on a slow line goes on for hours, one byte
-// a second ends with the purse. The time that a Handler takes, to write to a
-// slow disk say, costs the peer nothing.
+// peer has had its chance. Between messages nothing refills it. In mid-message
+// every byte that arrives earns some of it back, up to what it held at first: an
+// honest sender on a slow line goes on for hours, one byte a second ends with
+// the purse. The time that a Handler takes, to write to a slow disk say, costs
+// the peer nothing.
+//
+// A timer, ARTIM above all, is no purse but a point in time: whatever the peer
+// sends, and however busy it keeps us, it comes.
 type transport struct {
 	conn         net.Conn
 	acknowledge  func() // TCP_QUICKACK; nil where it does not apply
@@ -31,6 +34,8 @@ type transport struct {
 	mu          sync.Mutex
 	phase       phase
 	purse       time.Duration
+	until       time.Time     // of phaseTimer
+	last        bool          // until bounds what we write too: we only take leave
 	interrupted error         // set by interrupt
 	drainAfter  time.Duration // set by drain; 0: not draining
 }
@@ -39,7 +44,7 @@ type transport struct {
 type phase uint8
 
 const (
-	phaseTimer   phase = iota // a fixed time in all: ARTIM
+	phaseTimer   phase = iota // until a point in time: ARTIM
 	phaseIdle                 // until the first byte, then phaseMessage
 	phaseMessage              // bytes refill the purse
 )
@@ -49,6 +54,13 @@ var errDraining = fmt.Errorf("%w: shutting down", ErrServerClosed)
 
 // timer gives the peer d in all until the next call of timer, idle or message.
 func (t *transport) timer(d time.Duration) { t.enter(phaseTimer, d) }
+
+// leave gives the peer d in all to close the connection, in Sta13.
+func (t *transport) leave(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.phase, t.until, t.last = phaseTimer, time.Now().Add(d), true
+}
 
 // idle gives the peer d until the first byte of its next message.
 func (t *transport) idle(d time.Duration) { t.enter(phaseIdle, d) }
@@ -65,7 +77,7 @@ func (t *transport) message() {
 func (t *transport) enter(p phase, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.phase, t.purse = p, d
+	t.phase, t.purse, t.until = p, d, time.Now().Add(d)
 	if p == phaseIdle && t.drainAfter > 0 {
 		t.purse = min(t.purse, t.drainAfter)
 	}
@@ -99,8 +111,7 @@ func (t *transport) lastWords(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.interrupted = nil
-	t.phase, t.purse = phaseTimer, d
-	t.writeTimeout = min(t.writeTimeout, d)
+	t.phase, t.until, t.last = phaseTimer, time.Now().Add(d), true
 }
 
 // Read reads from the connection while the purse lasts.
@@ -111,7 +122,11 @@ func (t *transport) Read(b []byte) (int, error) {
 		return 0, t.interrupted
 	}
 	begun := time.Now()
-	_ = t.conn.SetReadDeadline(begun.Add(t.purse)) // a closed connection says so in Read
+	deadline := t.until
+	if t.phase != phaseTimer {
+		deadline = begun.Add(t.purse)
+	}
+	_ = t.conn.SetReadDeadline(deadline) // a closed connection says so in Read
 	t.mu.Unlock()
 
 	n, err := t.conn.Read(b)
@@ -140,7 +155,11 @@ func (t *transport) Write(b []byte) (int, error) {
 		defer t.mu.Unlock()
 		return 0, t.interrupted
 	}
-	_ = t.conn.SetWriteDeadline(time.Now().Add(t.writeTimeout))
+	deadline := time.Now().Add(t.writeTimeout)
+	if t.last && t.until.Before(deadline) {
+		deadline = t.until
+	}
+	_ = t.conn.SetWriteDeadline(deadline)
 	t.mu.Unlock()
 
 	n, err := t.conn.Write(b)
