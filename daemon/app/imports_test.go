@@ -69,6 +69,7 @@ var soleImporters = map[string][]string{
 	"github.com/yalue/onnxruntime_go":     {"infer/onnx"},
 	"github.com/eclipse/paho.mqtt.golang": {"alerts/mqtt"},
 	"modernc.org/sqlite":                  {"daemon/spool"},
+	"golang.org/x/crypto":                 {"dimse/identity"},
 	"github.com/spf13/viper":              {"configs"},
 	"github.com/go-viper/mapstructure/v2": {"configs"},
 	"github.com/spf13/cobra":              {"daemon"},
