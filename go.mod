@@ -25,6 +25,7 @@ require (
 	golang.org/x/sync v0.19.0
 	golang.org/x/sys v0.41.0
 	golang.org/x/term v0.39.0
+	golang.org/x/time v0.14.0
 	gonum.org/v1/gonum v0.17.0
 	modernc.org/sqlite v1.44.3
 	pgregory.net/rapid v1.2.0

@@ -35,6 +35,18 @@ func Check(c *Config) Problems {
 	ps.file("alerts.mqtt.certificate_file", m.CertificateFile)
 	ps.secret("alerts.mqtt.password_file", m.PasswordFile)
 	ps.secret("alerts.mqtt.key_file", m.KeyFile)
+	t := &c.DICOM.TLS
+	ps.file("dicom.tls.certificate_file", t.CertificateFile)
+	ps.secret("dicom.tls.key_file", t.KeyFile)
+	ps.file("dicom.tls.client_ca_file", t.ClientCAFile)
+	ps.secret("dicom.users_file", c.DICOM.UsersFile)
+	for i := range c.Destinations {
+		key, dest := entry("destinations", i)+".", &c.Destinations[i]
+		ps.file(key+"tls.ca_file", dest.TLS.CAFile)
+		ps.file(key+"tls.certificate_file", dest.TLS.CertificateFile)
+		ps.secret(key+"tls.key_file", dest.TLS.KeyFile)
+		ps.secret(key+"passcode_file", dest.PasscodeFile)
+	}
 	return ps
 }
 
@@ -79,10 +91,18 @@ func (ps *Problems) hash(key, want, path string) {
 	*ps = append(*ps, Problem{Key: key, Wrong: "cannot be compared: " + path + ": " + reason(err), Err: err})
 }
 
-// secret notes as well a file that others may read.
+// secret notes as well a file that others may read, or the group write. The
+// group may read: the daemon's, of a file that is root's.
 func (ps *Problems) secret(key, path string) {
-	if info, ok := ps.file(key, path); ok && info.Mode().Perm()&0o007 != 0 {
+	info, ok := ps.file(key, path)
+	if !ok {
+		return
+	}
+	switch mode := info.Mode().Perm(); {
+	case mode&0o007 != 0:
 		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "may be read or written by everyone", Allowed: "mode 0600 or 0640 (chmod o= FILE)"})
+	case mode&0o020 != 0:
+		*ps = append(*ps, Problem{Key: key, Value: path, Wrong: "may be written by its group", Allowed: "mode 0600 or 0640 (chmod g-w FILE)"})
 	}
 }
 
@@ -121,8 +141,25 @@ func (c *Config) Warnings() Problems {
 	if d := Default(); c.Site == d.Site && c.Device == d.Device {
 		warn("site", "site and device still have their defaults; two appliances with the same names mix their alerts")
 	}
-	if len(c.DICOM.CallingAETitles) == 0 {
-		warn("dicom.calling_ae_titles", "is empty: any AE title may send")
+	if len(c.DICOM.Peers) == 0 {
+		warn("dicom.peers", "is empty: anybody may send")
+	}
+	for i, p := range c.DICOM.Peers {
+		key := entry("dicom.peers", i)
+		if p.AETitle == "" && len(p.Addresses) == 0 && len(p.CertificateNames) == 0 && p.UserIdentity != "require" {
+			warn(key, "names neither AE title nor address nor certificate: anybody may send")
+		}
+		if p.UserIdentity == "require" && (!c.DICOM.TLS.Enabled || c.DICOM.TLS.PlainListen != "") {
+			warn(key+".user_identity", "is asked for without TLS: passcodes cross the network in the clear")
+		}
+	}
+	if c.DICOM.TLS.Enabled && c.DICOM.TLS.ClientCertificates == "off" {
+		warn("dicom.tls.client_certificates", "is off: the network's line is encrypted, but nobody at its other end is known")
+	}
+	for i, d := range c.Destinations {
+		if d.PasscodeFile != "" && !d.TLS.Enabled {
+			warn(entry("destinations", i)+".passcode_file", "is sent without TLS: the passcode crosses the network in the clear")
+		}
 	}
 	if len(c.Destinations) == 0 {
 		warn("destinations", "is empty: studies are kept here and sent nowhere")

@@ -52,19 +52,24 @@ type Log struct {
 
 // DICOM is the acceptor that faces the scanner.
 type DICOM struct {
-	AETitle                string        `mapstructure:"ae_title"`
-	Listen                 string        `mapstructure:"listen"` // host:port as net.Listen takes it
-	AcceptAnyCalledAE      bool          `mapstructure:"accept_any_called_ae"`
-	CallingAETitles        []string      `mapstructure:"calling_ae_titles"` // empty: any
-	MaxPDU                 Size          `mapstructure:"max_pdu"`
-	MaxAssociations        int           `mapstructure:"max_associations"`
-	MaxAssociationsPerHost int           `mapstructure:"max_associations_per_host"` // at most MaxAssociations
-	ARTIMTimeout           time.Duration `mapstructure:"artim_timeout"`
-	IdleTimeout            time.Duration `mapstructure:"idle_timeout"`
-	ReadTimeout            time.Duration `mapstructure:"read_timeout"`
-	WriteTimeout           time.Duration `mapstructure:"write_timeout"`
-	MaxObject              Size          `mapstructure:"max_object"`
-	DrainTimeout           time.Duration `mapstructure:"drain_timeout"`
+	AETitle                  string        `mapstructure:"ae_title"`
+	Listen                   string        `mapstructure:"listen"` // host:port as net.Listen takes it
+	TLS                      ServerTLS     `mapstructure:"tls"`
+	AcceptAnyCalledAE        bool          `mapstructure:"accept_any_called_ae"`
+	Peers                    []Peer        `mapstructure:"peers"`      // empty: any
+	UsersFile                string        `mapstructure:"users_file"` // absolute; empty: none
+	MaxPDU                   Size          `mapstructure:"max_pdu"`
+	MaxAssociations          int           `mapstructure:"max_associations"`
+	MaxAssociationsPerHost   int           `mapstructure:"max_associations_per_host"`   // at most MaxAssociations
+	MaxAssociationsPerMinute int           `mapstructure:"max_associations_per_minute"` // 0: no bound
+	MaxObjectsPerSecond      int           `mapstructure:"max_objects_per_second"`      // 0: no bound
+	MaxBytesPerSecond        Size          `mapstructure:"max_bytes_per_second"`        // 0: no bound
+	ARTIMTimeout             time.Duration `mapstructure:"artim_timeout"`
+	IdleTimeout              time.Duration `mapstructure:"idle_timeout"`
+	ReadTimeout              time.Duration `mapstructure:"read_timeout"`
+	WriteTimeout             time.Duration `mapstructure:"write_timeout"`
+	MaxObject                Size          `mapstructure:"max_object"`
+	DrainTimeout             time.Duration `mapstructure:"drain_timeout"`
 }
 
 // Spool is the durable store.
@@ -81,6 +86,9 @@ type Destination struct {
 	Address        string   `mapstructure:"address" must:"be given"` // host:port
 	CalledAETitle  string   `mapstructure:"called_ae_title" must:"be given"`
 	CallingAETitle string   `mapstructure:"calling_ae_title"` // filled from DICOM.AETitle where left out
+	TLS            TLS      `mapstructure:"tls"`
+	Username       string   `mapstructure:"username"`      // empty: no user identity is sent
+	PasscodeFile   string   `mapstructure:"passcode_file"` // absolute; empty: the username alone
 	Timeouts       Timeouts `mapstructure:"timeouts"`
 	Retry          Retry    `mapstructure:"retry"`
 }

@@ -58,7 +58,7 @@ func TestBadConfigurations(t *testing.T) {
 func TestDefault(t *testing.T) {
 	c := configs.Default()
 	got := []any{
-		c.DICOM.AETitle, c.DICOM.Listen, c.DICOM.MaxPDU, c.DICOM.ARTIMTimeout, len(c.DICOM.CallingAETitles),
+		c.DICOM.AETitle, c.DICOM.Listen, c.DICOM.MaxPDU, c.DICOM.ARTIMTimeout, len(c.DICOM.Peers),
 		c.Spool.HighWatermark, c.Spool.Retention, len(c.Destinations), c.Triage.Enabled, c.Triage.Quiet,
 		c.Triage.Eligibility.Modalities, c.Alerts.Escalation, c.Alerts.MQTT.ClientID, c.Monitor.Listen,
 	}
@@ -92,7 +92,10 @@ func TestLoadLaysTheFileOverTheDefaults(t *testing.T) {
 site: north
 log:
 dicom:
-  calling_ae_titles: [CT_A, "ct b"]
+  peers:
+    - {name: a, ae_title: CT_A, addresses: [192.0.2.10, 2001:db8::/64], max_object: 1GiB}
+    - {name: b, ae_title: "ct b", user_identity: require}
+  users_file: /etc/ichwatch/secrets/users
   max_pdu: 16KiB
   max_associations: 4
 spool: {high_watermark: 85%, retention: 1d12h}
@@ -100,6 +103,7 @@ destinations:
   - name: pacs
     address: "[2001:db8::7]:104"
     called_ae_title: ARCHIVE
+    tls: {enabled: true, ca_file: /etc/ichwatch/tls/pacs.pem}
     retry: {max: 90s}
   - {name: backup, address: backup.example.org:11112, called_ae_title: B, calling_ae_title: CT_A}
 triage: {models: [], eligibility: {body_parts: []}}
@@ -116,7 +120,11 @@ alerts:
 	}
 	want := configs.Default()
 	want.Site = "north"
-	want.DICOM.CallingAETitles = []string{"CT_A", "ct b"}
+	want.DICOM.Peers = []configs.Peer{
+		{Name: "a", AETitle: "CT_A", Addresses: []string{"192.0.2.10", "2001:db8::/64"}, CertificateNames: []string{}, MaxObject: 1 << 30, UserIdentity: "ignore"},
+		{Name: "b", AETitle: "ct b", Addresses: []string{}, CertificateNames: []string{}, UserIdentity: "require"},
+	}
+	want.DICOM.UsersFile = "/etc/ichwatch/secrets/users"
 	want.DICOM.MaxPDU = 16 << 10
 	want.DICOM.MaxAssociations, want.DICOM.MaxAssociationsPerHost = 4, 4
 	want.Spool.HighWatermark = 0.85
@@ -124,6 +132,7 @@ alerts:
 	timeouts := configs.Timeouts{Dial: 10 * time.Second, ACSE: 30 * time.Second, Read: time.Minute, Write: 30 * time.Second}
 	want.Destinations = []configs.Destination{{
 		Name: "pacs", Address: "[2001:db8::7]:104", CalledAETitle: "ARCHIVE", CallingAETitle: "ICHWATCH",
+		TLS:      configs.TLS{Enabled: true, CAFile: "/etc/ichwatch/tls/pacs.pem"},
 		Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 90 * time.Second},
 	}, {
 		Name: "backup", Address: "backup.example.org:11112", CalledAETitle: "B", CallingAETitle: "CT_A",
@@ -161,6 +170,12 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 		"alerts: {mqtt: {broker: \"://" + secret + "@broker\"}}",
 		"alerts: {mqtt: {key_file: \"-----BEGIN PRIVATE KEY-----\\n" + secret + "\"}}",
 		"token: " + secret,
+		"destinations: [{passcode: " + secret + "}]",
+		"destinations: [{passcode_file: " + secret + "}]",
+		"destinations: [{tls: {key_file: " + secret + "}}]",
+		"dicom: {users_file: " + secret + "}",
+		"dicom: {users: " + secret + "}",
+		"dicom: {tls: {key: " + secret + "}}",
 	} {
 		_, err := configs.Parse("f", []byte(file))
 		if err == nil {
@@ -207,6 +222,14 @@ func TestCheck(t *testing.T) {
 	c.ONNXRuntime.Library = dir
 	c.Alerts.MQTT.PasswordFile = write("open", 0o644)
 	c.Alerts.MQTT.CAFile = filepath.Join(dir, "none.pem")
+	c.DICOM.TLS.KeyFile = write("dicom.key", 0o640)
+	c.DICOM.UsersFile = write("users", 0o660)
+	c.Destinations = []configs.Destination{{PasscodeFile: write("passcode", 0o604), TLS: configs.TLS{KeyFile: filepath.Join(dir, "none.key")}}}
+	for name, mode := range map[string]os.FileMode{"dicom.key": 0o640, "users": 0o660, "passcode": 0o604} { // whatever the umask
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var got []string
 	for _, p := range configs.Check(c) {
 		got = append(got, p.Key+": "+p.Wrong)
@@ -218,12 +241,15 @@ func TestCheck(t *testing.T) {
 		"onnxruntime.library: is not a file",
 		"alerts.mqtt.ca_file: cannot be used: no such file or directory",
 		"alerts.mqtt.password_file: may be read or written by everyone",
+		"dicom.users_file: may be written by its group",
+		"destinations[0].tls.key_file: cannot be used: no such file or directory",
+		"destinations[0].passcode_file: may be read or written by everyone",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	fatal := configs.Check(c).Fatal()
-	if len(fatal) != 3 || fatal[0].Key != "spool.dir" || fatal[1].Key != "alerts.mqtt.ca_file" || fatal[2].Key != "alerts.mqtt.password_file" {
+	if len(fatal) != 6 || fatal[0].Key != "spool.dir" || fatal[1].Key != "alerts.mqtt.ca_file" || fatal[2].Key != "alerts.mqtt.password_file" {
 		t.Errorf("fatal are %v; the daemon serves without a model", fatal)
 	}
 	c.Triage.Enabled = false
@@ -242,11 +268,11 @@ func TestWarnings(t *testing.T) {
 		return keys
 	}
 	c := configs.Default()
-	if diff := cmp.Diff([]string{"site", "dicom.calling_ae_titles", "destinations", "onnxruntime.sha256"}, keys(c)); diff != "" {
+	if diff := cmp.Diff([]string{"site", "dicom.peers", "destinations", "onnxruntime.sha256"}, keys(c)); diff != "" {
 		t.Errorf("defaults: -want +got:\n%s", diff)
 	}
 	c.Device = "ct2"
-	c.DICOM.CallingAETitles = []string{"CT"}
+	c.DICOM.Peers = []configs.Peer{{Name: "ct", AETitle: "CT"}}
 	c.Destinations = make([]configs.Destination, 1)
 	c.ONNXRuntime.SHA256 = strings.Repeat("0", 64)
 	if got := keys(c); got != nil {
@@ -255,7 +281,10 @@ func TestWarnings(t *testing.T) {
 	c.Triage.Models = nil
 	c.Alerts.MQTT.Broker = "tcp://broker.example.org:1883"
 	c.Monitor.Listen = ":9114"
-	if diff := cmp.Diff([]string{"triage.models", "alerts.mqtt.broker", "monitor.listen"}, keys(c)); diff != "" {
+	c.DICOM.Peers = []configs.Peer{{Name: "all"}, {Name: "ct", AETitle: "CT", UserIdentity: "require"}}
+	c.DICOM.TLS.Enabled, c.DICOM.TLS.ClientCertificates, c.DICOM.TLS.PlainListen = true, "off", ":104"
+	c.Destinations[0].PasscodeFile = "/etc/ichwatch/secrets/pacs"
+	if diff := cmp.Diff([]string{"dicom.peers[0]", "dicom.peers[1].user_identity", "dicom.tls.client_certificates", "destinations[0].passcode_file", "triage.models", "alerts.mqtt.broker", "monitor.listen"}, keys(c)); diff != "" {
 		t.Errorf("an open one: -want +got:\n%s", diff)
 	}
 }

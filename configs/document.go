@@ -260,13 +260,15 @@ func (d *document) unknown(path string, key *yaml.Node, t reflect.Type) {
 
 var secretWords = []string{
 	"password", "passwd", "passphrase", "pass", "pwd", "secret", "token", "api_key", "apikey",
-	"private_key", "key", "credential", "credentials", "pin",
+	"private_key", "key", "credential", "credentials", "pin", "passcode", "users",
 }
 
 // holdsSecret says whether the value of a known key may be a secret that was put
 // there by mistake, and so must not be repeated in a message.
 func holdsSecret(key string) bool {
-	return strings.HasSuffix(key, "password_file") || strings.HasSuffix(key, "key_file")
+	return slices.ContainsFunc([]string{"password_file", "key_file", "passcode_file", "users_file"}, func(name string) bool {
+		return strings.HasSuffix(key, name)
+	})
 }
 
 // elsewhere finds the one place of the schema where a key of that name stands,
@@ -435,8 +437,16 @@ func defaults() map[string]any { return mustRead(reference) }
 // sampleOf gives the defaults of a list's entries, which are of type t: the entry
 // that the reference shows, commented out, without the keys that must be given.
 func sampleOf(path string, t reflect.Type) map[string]any {
-	list, ok := mustRead(sample(reference))[path].([]any)
-	if !ok || t.Kind() != reflect.Struct {
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	section := mustRead(sample(reference))
+	if above, below, nested := strings.Cut(path, "."); nested {
+		section, _ = section[above].(map[string]any)
+		path = below
+	}
+	list, ok := section[path].([]any)
+	if !ok {
 		return nil
 	}
 	first := list[0].(map[string]any)
@@ -449,13 +459,14 @@ func sampleOf(path string, t reflect.Type) map[string]any {
 }
 
 // sample uncomments the reference's sample lines: those whose # is followed by
-// anything but a single space, which marks words.
+// anything but a single space, which marks words. A section's own line stays.
 func sample(reference []byte) []byte {
 	var b bytes.Buffer
 	for line := range bytes.Lines(reference) {
 		rest, comment := bytes.CutPrefix(line, []byte("#"))
 		words := len(rest) > 1 && rest[0] == ' ' && rest[1] != ' '
-		if !comment || words {
+		section := !comment && rest[0] >= 'a' && rest[0] <= 'z' && bytes.HasSuffix(rest, []byte(":\n"))
+		if !comment && !section || words {
 			rest = []byte("\n") // lines keep their numbers
 		}
 		b.Write(rest)

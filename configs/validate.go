@@ -32,26 +32,31 @@ func (d *document) validate(c *Config) {
 	if c.Monitor.Listen != "" {
 		d.hostPort("monitor.listen", c.Monitor.Listen, listening)
 	}
-	if port := portOf(c.Monitor.Listen); port != 0 && port == portOf(c.DICOM.Listen) {
-		// Said at the one of the two that the file has.
-		key, value, other := "monitor.listen", c.Monitor.Listen, "dicom.listen"
-		if _, given := d.at[key]; !given {
-			key, value, other = other, c.DICOM.Listen, key
-		}
-		d.reject(key, value, &valueError{"has the port of " + other, "a port of its own", ""})
+	d.ownPort("dicom.listen", c.DICOM.Listen, "monitor.listen", c.Monitor.Listen)
+	d.ownPort("dicom.tls.plain_listen", c.DICOM.TLS.PlainListen, "monitor.listen", c.Monitor.Listen)
+}
+
+// ownPort checks that two listeners have a port each. It is said at the one of
+// the two that the file has.
+func (d *document) ownPort(other, address, key, value string) {
+	if port := portOf(value); port == 0 || port != portOf(address) {
+		return
 	}
+	if _, given := d.at[key]; !given {
+		key, value, other = other, address, key
+	}
+	d.reject(key, value, &valueError{"has the port of " + other, "a port of its own", ""})
 }
 
 func (d *document) validateDICOM(c *DICOM) {
 	d.aeTitle("dicom.ae_title", c.AETitle)
 	d.hostPort("dicom.listen", c.Listen, listening)
-	for i, title := range c.CallingAETitles {
-		d.aeTitle(entry("dicom.calling_ae_titles", i), title)
-	}
-	d.unique("dicom.calling_ae_titles", c.CallingAETitles)
+	d.validateServerTLS(c)
+	d.validatePeers(c)
 	within(d, "dicom.max_pdu", c.MaxPDU, 4<<10, 128<<10)
 	within(d, "dicom.max_associations", c.MaxAssociations, 1, 1000)
 	within(d, "dicom.max_associations_per_host", c.MaxAssociationsPerHost, 1, 1000)
+	d.rates("dicom.", c.MaxAssociationsPerMinute, c.MaxObjectsPerSecond, c.MaxBytesPerSecond)
 	within(d, "dicom.artim_timeout", c.ARTIMTimeout, time.Second, 10*time.Minute)
 	within(d, "dicom.idle_timeout", c.IdleTimeout, time.Second, day)
 	within(d, "dicom.read_timeout", c.ReadTimeout, time.Second, 10*time.Minute)
@@ -67,13 +72,14 @@ func (d *document) validateDestinations(c *Config) {
 		d.name32(key+"name", dest.Name)
 		names = append(names, dest.Name)
 		d.hostPort(key+"address", dest.Address, calling)
-		if host, _, _ := net.SplitHostPort(dest.Address); isLoopback(host) && portOf(dest.Address) == portOf(c.DICOM.Listen) {
+		if host, _, _ := net.SplitHostPort(dest.Address); isLoopback(host) && slices.Contains([]uint64{portOf(c.DICOM.Listen), portOf(c.DICOM.TLS.PlainListen)}, portOf(dest.Address)) {
 			d.reject(key+"address", dest.Address, &valueError{"is ichwatch itself: what arrives would arrive again", "an address other than dicom.listen", ""})
 		}
 		d.aeTitle(key+"called_ae_title", dest.CalledAETitle)
 		if dest.CallingAETitle != "" {
 			d.aeTitle(key+"calling_ae_title", dest.CallingAETitle)
 		}
+		d.validateDestinationTLS(key, &c.Destinations[i])
 		within(d, key+"timeouts.dial", dest.Timeouts.Dial, 100*time.Millisecond, 10*time.Minute)
 		within(d, key+"timeouts.acse", dest.Timeouts.ACSE, time.Second, 10*time.Minute)
 		within(d, key+"timeouts.read", dest.Timeouts.Read, time.Second, time.Hour)
@@ -157,13 +163,7 @@ func (d *document) validateMQTT(c *MQTT) {
 	if c.PasswordFile != "" && c.Username == "" {
 		d.reject(key+"password_file", "", &valueError{"is given without alerts.mqtt.username", "both, or the user name alone, or neither", ""})
 	}
-	if (c.CertificateFile == "") != (c.KeyFile == "") {
-		given, missing := "certificate_file", "key_file"
-		if c.CertificateFile == "" {
-			given, missing = missing, given
-		}
-		d.reject(key+given, "", &valueError{"is given without alerts.mqtt." + missing, "both or neither", ""})
-	}
+	d.pair(key, c.CertificateFile, c.KeyFile)
 	within(d, key+"keep_alive", c.KeepAlive, time.Second, 10*time.Minute)
 }
 
@@ -247,8 +247,8 @@ func (d *document) oneOf(key, value string, allowed ...string) {
 	}
 }
 
-// unique checks that no entry of a list stands in it twice. For destinations the
-// entries are told apart by their names.
+// unique checks that no entry of a list stands in it twice. Destinations and
+// peers are told apart by their names.
 func (d *document) unique(list string, values []string) {
 	for i, v := range values {
 		first := slices.Index(values, v)
@@ -256,7 +256,7 @@ func (d *document) unique(list string, values []string) {
 			continue
 		}
 		key, firstKey := entry(list, i), entry(list, first)
-		if list == "destinations" {
+		if list == "destinations" || list == "dicom.peers" {
 			key, firstKey = key+".name", firstKey+".name"
 		}
 		d.reject(key, v, &valueError{"is given twice, first as " + firstKey, "each once", ""})

@@ -22,9 +22,10 @@ func checkConfigCommand() *cobra.Command {
 		Short: "Report every mistake in a configuration file",
 		Long: `Reads a configuration as the daemon would and reports every mistake at once,
 each with its line, its key, what is wrong and what is allowed. In a file without
-mistakes it looks whether the files that it names are there, whether ONNX Runtime
-has the hash that the file gives, and whether the models are whole and fit each
-other; it prints what may be expected of them at the operating point in use. Exits 0 where it found
+mistakes it looks whether the files that it names are there and fit to use:
+certificates with their keys, users, whether ONNX Runtime has the hash that the
+file gives, and whether the models are whole and fit each other; it prints what
+may be expected of them at the operating point in use. Exits 0 where it found
 nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 		Example: "  ichwatch check-config /etc/ichwatch/ichwatch.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -41,7 +42,7 @@ nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 			if err != nil {
 				return reported(cmd, err)
 			}
-			problems := configs.Check(cfg)
+			problems := append(configs.Check(cfg), app.CheckSecurity(cfg)...)
 			var models *ensemble.Ensemble
 			if !slices.ContainsFunc(problems, aboutModels) {
 				var wrong configs.Problems

@@ -15,8 +15,14 @@ import (
 
 // serve runs the acceptor's side of a connection from Evt5 to its close.
 func (s *Server) serve(ctx context.Context, a *Association) {
+	s.repeats.sweep(time.Now())
 	if err := s.accept(ctx, a); err != nil {
-		a.log.LogAttrs(ctx, slog.LevelInfo, "connection ended without an association", slog.Any("reason", err))
+		s.tell(ctx, a, Refusal{
+			AssociateRequestInfo: AssociateRequestInfo{
+				RemoteAddr: a.RemoteAddr(), CallingAETitle: a.calling, CalledAETitle: a.called, CertificateNames: a.names,
+			},
+			Cause: unrequested(err), Err: err,
+		})
 		return
 	}
 	if a.machine.state != sta6 { // rejected
@@ -32,7 +38,7 @@ func (s *Server) serve(ctx context.Context, a *Association) {
 	if observer != nil {
 		a.guard(func() { observer.AssociationClosed(a, err) })
 	}
-	s.slot(a, false)
+	s.freeSlot(a)
 	level, attrs := slog.LevelInfo, []slog.Attr{
 		slog.Int("messages", counts.messages), slog.Int("objects", counts.objects), slog.Int64("bytes", counts.bytes),
 		slog.Duration("lasted", time.Since(a.opened)),
@@ -50,6 +56,9 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 	if _, err := a.fire(evt5, nil); err != nil {
 		return a.fail(err)
 	}
+	if err := a.secure(ctx); err != nil {
+		return a.fail(err)
+	}
 	p, err := a.reader.Next()
 	if err != nil {
 		return a.fail(err)
@@ -65,41 +74,36 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 		return a.fail(err)
 	}
 	a.calling, a.called = titleOf(rq.CallingAETitle), titleOf(rq.CalledAETitle)
-	a.log = a.log.With("calling", a.calling, "called", a.called)
+	a.log = a.log.With("calling", printable(string(a.calling), 16), "called", printable(string(a.called), 16))
 
-	if r := providerRejects(rq); r != nil {
-		return s.reject(ctx, a, evt6, r)
+	if c := providerRefuses(rq); c != 0 {
+		return s.reject(ctx, a, evt6, Refusal{AssociateRequestInfo: requestInfo(a, rq), Cause: c, Rejection: causes[c].rejection})
 	}
 	if _, err := a.fire(evt6, nil); err != nil {
 		return a.fail(err)
 	}
-	r := s.userRejects(rq)
-	if r == nil && !s.slot(a, true) {
-		r = &RejectLocalLimitExceeded
-	}
-	if r == nil && s.Admit != nil {
-		if err := a.guard(func() { r = s.Admit(ctx, requestInfo(a, rq)) }); err != nil {
-			s.slot(a, false)
-			return err
-		}
-	}
-	if r != nil {
-		s.slot(a, false)
-		return s.reject(ctx, a, evt8, r)
+	switch refusal, err := s.admit(ctx, a, rq); {
+	case err != nil:
+		s.freeSlot(a)
+		return err
+	case refusal.Cause != 0:
+		s.freeSlot(a)
+		return s.reject(ctx, a, evt8, refusal)
 	}
 	ac, contexts := s.answer(rq)
+	ac.UserInformation.UserIdentityResponse = a.identityResponse
 	err = a.negotiated(contexts, rq.UserInformation)
 	if err == nil {
 		_, err = a.fire(evt7, ac)
 	}
 	if err != nil {
-		s.slot(a, false)
+		s.freeSlot(a)
 		return a.fail(err)
 	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened",
 		slog.Int("contexts", len(contexts)), slog.Int("accepted", countAccepted(contexts)),
 		slog.Uint64("peerMaxPDU", uint64(a.PeerMaxPDU())),
-		slog.String("implementation", a.PeerImplementationVersionName()))
+		slog.String("implementation", printable(a.PeerImplementationVersionName(), 16)), slog.Group("", s.origin(a)...))
 	return nil
 }
 
@@ -113,9 +117,9 @@ func countAccepted(contexts []PresentationContext) (n int) {
 }
 
 // reject sends an A-ASSOCIATE-RJ.
-func (s *Server) reject(ctx context.Context, a *Association, e event, r *Rejection) error {
-	a.log.LogAttrs(ctx, slog.LevelWarn, "association refused", slog.String("rejection", r.String()))
-	if _, err := a.fire(e, &pdu.AssociateRJ{Result: r.Result, Source: r.Source, Reason: r.Reason}); err != nil {
+func (s *Server) reject(ctx context.Context, a *Association, e event, r Refusal) error {
+	s.tell(ctx, a, r)
+	if _, err := a.fire(e, &pdu.AssociateRJ{Result: r.Rejection.Result, Source: r.Rejection.Source, Reason: r.Rejection.Reason}); err != nil {
 		return a.fail(err)
 	}
 	return nil
@@ -124,6 +128,7 @@ func (s *Server) reject(ctx context.Context, a *Association, e event, r *Rejecti
 // tally counts what an association brought.
 type tally struct {
 	messages, objects int
+	unsupported       int // messages
 	bytes             int64
 }
 
@@ -165,14 +170,16 @@ func (s *Server) dispatch(ctx context.Context, a *Association, pc *PresentationC
 			break
 		}
 		if m.HasDataSet() {
-			if err := a.newDataSet(pc.ID, s.maxObject()).drain(); err != nil {
+			if err := a.newDataSet(pc.ID, s.maxObjectOf(a)).drain(); err != nil {
 				return err
 			}
 		}
 		if m.CommandField == command.FieldCCancelRQ {
 			return nil
 		}
-		a.log.LogAttrs(ctx, slog.LevelWarn, "unsupported command refused", slog.String("command", m.CommandField.String()))
+		if t.unsupported++; t.unsupported == 1 { // one line, however many follow
+			a.log.LogAttrs(ctx, slog.LevelWarn, "unsupported command refused", slog.String("command", m.CommandField.String()))
+		}
 		return a.send(pc.ID, m.Refuse(StatusUnrecognizedOperation, ""))
 	}
 	return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
@@ -195,7 +202,8 @@ func (s *Server) echo(ctx context.Context, a *Association, pc *PresentationConte
 func (s *Server) store(ctx context.Context, a *Association, pc *PresentationContext, m *command.CStoreRQ, t *tally) error {
 	result := s.checkStore(pc, m)
 	if m.DataSet {
-		data := a.newDataSet(pc.ID, s.maxObject())
+		data := a.newDataSet(pc.ID, s.maxObjectOf(a))
+		s.paceObject(ctx, a)
 		if result.Status == StatusSuccess {
 			ts, known := dicom.LookupTransferSyntax(pc.TransferSyntax)
 			if !known { // a private one that the configuration names

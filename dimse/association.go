@@ -44,6 +44,12 @@ type Association struct {
 	accepted        [256]*PresentationContext // into contexts, by id
 	peer            pdu.UserInformation
 
+	// Of an acceptor's.
+	names            []string // of the peer's certificate
+	rule             *quota   // that the peer was let in by
+	user             string   // that the peer proved to be
+	identityResponse []byte   // item 59H; nil: none
+
 	mu      sync.Mutex // of a requestor: held by whoever drives the machine
 	machine machine
 	err     error  // why it ended, once it has; ErrAssociationClosed after a release

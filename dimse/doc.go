@@ -28,11 +28,22 @@
 // codes the command sets of PS3.7, and both check every length against what is
 // there before they allocate.
 //
+// # Who may speak
+//
+// [Server.Peers] are the rules about that, by AE titles, address and certificate,
+// and about how much each may send; [Server.Authenticator] checks the user
+// identities that a rule requires. A request that is refused is answered with the
+// result, source and reason of PS3.8 section 9.3.4, and is one line in the log,
+// with the word of [Server.Advise] (refusal.go). [Server.ServeTLS] and package
+// tlsprofile are for TLS; packages identity and reload serve both.
+//
 // # What a peer can cost us
 //
 // A peer's time is bounded by a purse of patience (see transport.go): waiting
 // spends it and bytes that arrive earn it back, so a silent socket, one byte a
 // second and an endless chain of fragments all end within a deadline, while an
 // honest sender on a slow line is never cut off. A peer's memory is bounded by
-// the PDU length that we offered. A panic in a Handler costs its association.
+// the PDU length that we offered; what it can write into the log by repeating
+// itself, by a count. ARTIM is a point in time, which nothing puts off. A panic in
+// a Handler costs its association.
 package dimse

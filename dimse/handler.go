@@ -113,4 +113,7 @@ type AssociateRequestInfo struct {
 	ImplementationClassUID        dicom.UID
 	ImplementationVersionName     string
 	UserIdentity                  *pdu.UserIdentity // nil when none was sent
+	// CertificateNames are the DNS names and the common name of the certificate
+	// that it was asked for in TLS; that a request came so far vouches for them.
+	CertificateNames []string
 }

@@ -27,36 +27,6 @@ func checkContexts(rq *pdu.AssociateRQ) error {
 	return nil
 }
 
-// providerRejects is the service provider's part of the decision on a request.
-func providerRejects(rq *pdu.AssociateRQ) *Rejection {
-	switch {
-	case rq.ProtocolVersion&pdu.ProtocolVersion == 0: // PS3.8 9.3.2: test bit 0 only
-		return &RejectProtocolVersion
-	case rq.UserInformation.MaximumLength > 0 && rq.UserInformation.MaximumLength <= pdu.PDVHeaderLength:
-		return &RejectTransientACSE // no answer fits into such PDUs
-	}
-	return nil
-}
-
-// userRejects is the part of the decision that follows from the configuration.
-func (s *Server) userRejects(rq *pdu.AssociateRQ) *Rejection {
-	called, calling := titleOf(rq.CalledAETitle), titleOf(rq.CallingAETitle)
-	switch {
-	case rq.ApplicationContext != dicom.ApplicationContext:
-		return &RejectApplicationContext
-	case !s.AcceptAnyCalledAETitle && called != s.AETitle:
-		return &RejectCalledAETitle
-	case calling == "" && s.AcceptBlankCallingAETitle:
-	case len(s.CallingAETitles) > 0 && !slices.Contains(s.CallingAETitles, calling):
-		return &RejectCallingAETitle
-	default:
-		if _, err := dicom.ParseAETitle(string(calling)); err != nil {
-			return &RejectCallingAETitle
-		}
-	}
-	return nil
-}
-
 // answer is the A-ASSOCIATE-AC to rq: every proposed context with a result and
 // one transfer syntax, the AE title fields echoed as they came.
 func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationContext) {
@@ -135,6 +105,7 @@ func requestInfo(a *Association, rq *pdu.AssociateRQ) AssociateRequestInfo {
 		ImplementationClassUID:    rq.UserInformation.ImplementationClassUID,
 		ImplementationVersionName: rq.UserInformation.ImplementationVersionName,
 		UserIdentity:              rq.UserInformation.UserIdentity,
+		CertificateNames:          a.names,
 	}
 	for _, pc := range rq.PresentationContexts {
 		info.Contexts = append(info.Contexts, ProposedContext{pc.AbstractSyntax, pc.TransferSyntaxes})

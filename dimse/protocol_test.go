@@ -114,7 +114,7 @@ func TestRejections(t *testing.T) {
 		{"application context", func(rq *pdu.AssociateRQ) { rq.ApplicationContext = "1.2.3" }, nil, dimse.RejectApplicationContext},
 		{"called AE title", func(rq *pdu.AssociateRQ) { rq.CalledAETitle = pdu.AETitleField("OTHER") }, nil, dimse.RejectCalledAETitle},
 		{"blank called AE title", func(rq *pdu.AssociateRQ) { rq.CalledAETitle = pdu.AETitleField("") }, nil, dimse.RejectCalledAETitle},
-		{"calling AE title", nil, func(s *dimse.Server) { s.CallingAETitles = []dicom.AETitle{"CT1", "CT2"} }, dimse.RejectCallingAETitle},
+		{"calling AE title", nil, func(s *dimse.Server) { s.Peers = []dimse.Peer{{CallingAETitle: "CT1"}, {CallingAETitle: "CT2"}} }, dimse.RejectCallingAETitle},
 		{"blank calling AE title", func(rq *pdu.AssociateRQ) { rq.CallingAETitle = pdu.AETitleField("") }, nil, dimse.RejectCallingAETitle},
 		{"calling AE title with a control character", func(rq *pdu.AssociateRQ) { rq.CallingAETitle = pdu.AETitleField("A\nB") }, nil, dimse.RejectCallingAETitle},
 		{"disk full", nil, func(s *dimse.Server) {
@@ -156,7 +156,7 @@ func TestRejections(t *testing.T) {
 // come padded with NUL, and the answer echoes what came.
 func TestAnswer(t *testing.T) {
 	r := newRecorder()
-	s := dimsetest.NewServer(t, r, func(s *dimse.Server) { s.CallingAETitles = []dicom.AETitle{"OTHER", "SCANNER"} })
+	s := dimsetest.NewServer(t, r, func(s *dimse.Server) { s.Peers = []dimse.Peer{{CallingAETitle: "OTHER"}, {CallingAETitle: "SCANNER"}} })
 	p, ac := establish(t, s, func(rq *pdu.AssociateRQ) {
 		rq.ProtocolVersion = 0xFFFF
 		rq.CalledAETitle = [16]byte{'I', 'C', 'H', 'W', 'A', 'T', 'C', 'H'}

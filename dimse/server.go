@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +30,9 @@ type Server struct {
 	AETitle dicom.AETitle
 	// AcceptAnyCalledAETitle accepts any called AE title.
 	AcceptAnyCalledAETitle bool
-	// CallingAETitles are the titles of the peers that may speak; empty: any.
-	CallingAETitles []dicom.AETitle
+	// Peers are the rules about who may speak and how much; the first that is
+	// about a request holds. Empty: any peer may.
+	Peers []Peer
 	// AcceptBlankCallingAETitle accepts a peer that gives no calling AE title.
 	AcceptBlankCallingAETitle bool
 	// Handler answers the messages. It may also be an AssociationObserver.
@@ -48,6 +50,8 @@ type Server struct {
 	// MaxAssociationsPerHost bounds those of one IP address; default: no bound
 	// of its own.
 	MaxAssociationsPerHost int
+	// Rates bounds what all peers together send; default: no bounds.
+	Rates Rates
 	// MaxObject bounds one incoming data set, in bytes, the headers of its
 	// fragments included; default 4 GiB.
 	MaxObject int64
@@ -73,6 +77,14 @@ type Server struct {
 	// refuses it by returning a Rejection, say RejectTemporaryCongestion when
 	// the disk is nearly full.
 	Admit func(ctx context.Context, rq AssociateRequestInfo) *Rejection
+	// Authenticator checks user identities where a rule of Peers requires one.
+	Authenticator Authenticator
+	// Advise, if set, says what can be done about a refusal; the log has it.
+	Advise func(Refusal) string
+
+	everyone quota    // of the requests that no rule is about, and of all
+	rules    []*quota // Peers
+	repeats  repeats
 
 	mu        sync.Mutex
 	closed    bool
@@ -86,7 +98,8 @@ type Server struct {
 // connState is what the server knows of a connection.
 type connState struct {
 	host   string
-	holds  bool // a slot of MaxAssociations
+	rule   *quota // once it holds
+	holds  bool   // a slot of MaxAssociations
 	cancel context.CancelFunc
 }
 
@@ -201,47 +214,31 @@ func (s *Server) finish(a *Association) {
 func (s *Server) addPending(a *Association) {
 	s.pending = append(s.pending, a)
 	if len(s.pending) > s.maxAssociations()+pendingSlack {
-		s.pending[0].conn.interrupt(errEvicted)
-		s.pending = s.pending[1:]
+		longest := s.longestPending()
+		longest.conn.interrupt(errEvicted)
+		s.forgetPending(longest)
 	}
+}
+
+// longestPending is the oldest of the host that has most: a host that floods us
+// evicts itself, and not the handshake of another.
+func (s *Server) longestPending() *Association {
+	count := map[string]int{}
+	most := 0
+	for _, a := range s.pending {
+		host := s.conns[a].host
+		count[host]++
+		most = max(most, count[host])
+	}
+	i := slices.IndexFunc(s.pending, func(a *Association) bool { return count[s.conns[a].host] == most })
+	return s.pending[i]
 }
 
 // forgetPending is the inverse of addPending.
 func (s *Server) forgetPending(a *Association) {
-	for i, p := range s.pending {
-		if p == a {
-			s.pending = append(s.pending[:i], s.pending[i+1:]...)
-			return
-		}
+	if i := slices.Index(s.pending, a); i >= 0 {
+		s.pending = slices.Delete(s.pending, i, i+1)
 	}
-}
-
-// slot takes or returns a slot of MaxAssociations. It reports false where none
-// is free.
-func (s *Server) slot(a *Association, take bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.forgetPending(a)
-	c := s.conns[a]
-	if take {
-		all, ofHost := 0, 0
-		for _, other := range s.conns {
-			if other.holds {
-				all++
-				if other.host == c.host {
-					ofHost++
-				}
-			}
-		}
-		if all >= s.maxAssociations() || s.MaxAssociationsPerHost > 0 && ofHost >= s.MaxAssociationsPerHost {
-			return false
-		}
-	} else {
-		s.addPending(a)
-	}
-	c.holds = take
-	s.conns[a] = c
-	return true
 }
 
 func (s *Server) listen(ln net.Listener) bool {
@@ -253,6 +250,11 @@ func (s *Server) listen(ln net.Listener) bool {
 	if s.listeners == nil {
 		s.listeners = map[net.Listener]struct{}{}
 		s.conns = map[*Association]connState{}
+		s.everyone = newQuota(Peer{}, s.Rates)
+		for _, p := range s.Peers {
+			rule := newQuota(p, p.Rates)
+			s.rules = append(s.rules, &rule)
+		}
 	}
 	s.listeners[ln] = struct{}{}
 	return true

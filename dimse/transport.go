@@ -1,6 +1,7 @@
 package dimse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,8 @@ const minimumRate = 4 << 10
 // sends, and however busy it keeps us, it comes.
 type transport struct {
 	conn         net.Conn
-	acknowledge  func() // TCP_QUICKACK; nil where it does not apply
+	acknowledge  func()      // TCP_QUICKACK; nil where it does not apply
+	pace         func(n int) // returns when n more bytes may be read; nil: at once
 	stall        time.Duration
 	writeTimeout time.Duration
 
@@ -114,6 +116,23 @@ func (t *transport) lastWords(d time.Duration) {
 	t.phase, t.until, t.last = phaseTimer, time.Now().Add(d), true
 }
 
+// handshake completes a TLS handshake while the timer runs.
+func (t *transport) handshake(ctx context.Context, c *tlsConn) error {
+	t.mu.Lock()
+	if t.interrupted != nil {
+		defer t.mu.Unlock()
+		return t.interrupted
+	}
+	_ = t.conn.SetDeadline(t.until) // a closed connection says so in the handshake
+	t.mu.Unlock()
+
+	err := c.HandshakeContext(ctx)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.explain(err)
+}
+
 // Read reads from the connection while the purse lasts.
 func (t *transport) Read(b []byte) (int, error) {
 	t.mu.Lock()
@@ -133,10 +152,14 @@ func (t *transport) Read(b []byte) (int, error) {
 	if t.acknowledge != nil && n > 0 {
 		t.acknowledge()
 	}
+	spent := time.Since(begun)
+	if t.pace != nil && n > 0 {
+		t.pace(n) // our time, not the peer's
+	}
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.purse -= time.Since(begun)
+	t.purse -= spent
 	if n > 0 {
 		switch t.phase {
 		case phaseIdle:

@@ -11,6 +11,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ import (
 	"ichwatch/daemon/triage"
 	"ichwatch/dimse"
 	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/tlsprofile"
 	"ichwatch/infer"
 )
 
@@ -43,16 +45,20 @@ type App struct {
 	log     *slog.Logger
 	spool   *spool.Spool
 	server  *dimse.Server
-	dicomLn net.Listener
-	monLn   net.Listener // nil: off
+	tls     *tlsprofile.Credentials // of dicom.tls; nil: off
+	doors   []door                  // dicom.listen first
+	monLn   net.Listener            // nil: off
 	mqtt    *mqtt.Client
 	model   *model
 	forward []*forward.Forwarder
 	monitor *monitor.Monitor
-	self    dicom.AETitle // under which the daemon calls itself
 	version string
-	ready   chan struct{}
-	close   func() error
+
+	self            dicom.AETitle // under which the daemon calls itself
+	selfCertificate tls.Certificate
+
+	ready chan struct{}
+	close func() error
 }
 
 // New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
@@ -105,8 +111,23 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 			a.log.Info("slices whose analysis had failed are analysed again", "slices", n)
 		}
 	}
-	if a.dicomLn, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
-		return nil, fmt.Errorf("dicom.listen: %w", err)
+	if a.tls, err = openServerTLS(cfg, o.Log); err != nil {
+		return nil, err
+	}
+	if a.tls != nil {
+		if err := expiry(a.tls.NotAfter(), time.Now()); err != nil {
+			a.log.Warn("dicom.tls.certificate_file: " + err.Error())
+		}
+		if a.selfCertificate, err = newSelfCertificate(); err != nil {
+			return nil, err
+		}
+	}
+	users, err := openUsers(cfg, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.open(); err != nil {
+		return nil, err
 	}
 	if cfg.Monitor.Listen != "" {
 		if a.monLn, err = net.Listen("tcp", cfg.Monitor.Listen); err != nil {
@@ -114,19 +135,23 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		}
 	}
 	for _, d := range cfg.Destinations {
-		a.forward = append(a.forward, newForwarder(a.spool, d, o.Log))
+		f, err := newForwarder(a.spool, d, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		a.forward = append(a.forward, f)
 		// Who starts the daemon anew has, as a rule, just mended what a destination refused.
 		if _, err := a.spool.RetryLegs(ctx, d.Name); err != nil {
 			return nil, err
 		}
 	}
-	a.server = newServer(cfg, a.spool, a.self, o.Log)
+	a.server = newServer(cfg, a.spool, a.self, users, o.Log)
 	a.monitor = &monitor.Monitor{Checks: a.checks(), Log: o.Log}
 	return a, nil
 }
 
 // newServer is the acceptor that faces the scanner, and for the health checks ourselves.
-func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, log *slog.Logger) *dimse.Server {
+func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, users dimse.Authenticator, log *slog.Logger) *dimse.Server {
 	receiver := &receive.Receiver{
 		Spool: sp, Log: log,
 		HighWatermark: float64(cfg.Spool.HighWatermark), Reserve: uint64(cfg.Spool.Reserve),
@@ -134,13 +159,16 @@ func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, log *sl
 	return &dimse.Server{
 		AETitle:                dicom.AETitle(cfg.DICOM.AETitle),
 		AcceptAnyCalledAETitle: cfg.DICOM.AcceptAnyCalledAE,
-		CallingAETitles:        aeTitles(cfg.DICOM.CallingAETitles, self),
+		Peers:                  newPeers(cfg, self),
+		Authenticator:          users,
+		Advise:                 advise(cfg),
 		Handler:                receiver,
 		Admit:                  receiver.Admit,
 		Log:                    slog.New(hushed{Handler: log.Handler(), title: string(self)}),
 		MaxPDU:                 uint32(cfg.DICOM.MaxPDU),
 		MaxAssociations:        cfg.DICOM.MaxAssociations,
 		MaxAssociationsPerHost: cfg.DICOM.MaxAssociationsPerHost,
+		Rates:                  rates(cfg.DICOM.MaxAssociationsPerMinute, cfg.DICOM.MaxObjectsPerSecond, cfg.DICOM.MaxBytesPerSecond),
 		MaxObject:              int64(cfg.DICOM.MaxObject),
 		ARTIM:                  cfg.DICOM.ARTIMTimeout,
 		IdleTimeout:            cfg.DICOM.IdleTimeout,
@@ -158,9 +186,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	var l line
 	l.start(ctx, a.stages()...)
 	close(a.ready)
-	a.log.Info("listening", "version", a.version, "dicom", a.dicomLn.Addr().String(), "ae_title", a.cfg.DICOM.AETitle,
+	a.log.Info("listening", "version", a.version, "dicom", a.DICOMAddr().String(), "tls", a.tls != nil, "ae_title", a.cfg.DICOM.AETitle,
 		"spool", a.cfg.Spool.Dir, "boot", a.spool.Boot(), "destinations", destinationNames(a.cfg), "model", a.model.String())
-	if err := monitor.Ready("listening on " + a.dicomLn.Addr().String()); err != nil {
+	if err := monitor.Ready("listening on " + a.DICOMAddr().String()); err != nil {
 		a.log.Warn("systemd was not told that the daemon is ready", "err", err)
 	}
 
@@ -203,24 +231,6 @@ func (a *App) stages() [][]*stage {
 		outside,
 		{{name: "watchdog", run: a.watch}},
 	}
-}
-
-// serve answers on the DICOM listener until ctx ends and the associations are drained.
-func (a *App) serve(ctx context.Context) error {
-	served := make(chan error, 1)
-	go func() { served <- a.server.Serve(context.WithoutCancel(ctx), a.dicomLn) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DICOM.DrainTimeout)
-	defer cancel()
-	if err := a.server.Shutdown(deadline); err != nil {
-		a.log.Warn("associations were aborted at the end of dicom.drain_timeout; their peers will send again", "err", err)
-	}
-	<-served
-	return nil
 }
 
 // watch feeds systemd's watchdog, where there is one.
@@ -298,7 +308,7 @@ func (a *App) ModelError() error { return a.model.err }
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
 // DICOMAddr is where the scanner connects.
-func (a *App) DICOMAddr() net.Addr { return a.dicomLn.Addr() }
+func (a *App) DICOMAddr() net.Addr { return a.doors[0].ln.Addr() }
 
 // MonitorAddr is where health is served; nil when monitor.listen is empty.
 func (a *App) MonitorAddr() net.Addr {
@@ -318,7 +328,11 @@ func (a *App) Close() error { return a.close() }
 
 func (a *App) shut() error {
 	var errs []error
-	for _, ln := range []net.Listener{a.dicomLn, a.monLn} {
+	listeners := []net.Listener{a.monLn}
+	for _, d := range a.doors {
+		listeners = append(listeners, d.ln)
+	}
+	for _, ln := range listeners {
 		if ln == nil {
 			continue
 		}
@@ -342,18 +356,6 @@ func destinationNames(cfg *configs.Config) []string {
 		names = append(names, d.Name)
 	}
 	return names
-}
-
-// aeTitles are those that may call: any where none is configured, otherwise the configured ones and ourselves.
-func aeTitles(titles []string, self dicom.AETitle) []dicom.AETitle {
-	if len(titles) == 0 {
-		return nil
-	}
-	out := []dicom.AETitle{self}
-	for _, t := range titles {
-		out = append(out, dicom.AETitle(t))
-	}
-	return out
 }
 
 func levels(cfg *configs.Config) []alerts.Level {
@@ -387,21 +389,24 @@ func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger)
 	}
 }
 
-func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) *forward.Forwarder {
-	return &forward.Forwarder{
-		Spool: sp, Destination: d.Name, Log: log,
-		Sender: &forward.SCU{
-			Addr: d.Address,
-			Dialer: dimse.Dialer{
-				CallingAETitle: dicom.AETitle(d.CallingAETitle),
-				CalledAETitle:  dicom.AETitle(d.CalledAETitle),
-				DialTimeout:    d.Timeouts.Dial,
-				ACSETimeout:    d.Timeouts.ACSE,
-				ReadTimeout:    d.Timeouts.Read,
-				WriteTimeout:   d.Timeouts.Write,
-				Log:            log,
-			},
+func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*forward.Forwarder, error) {
+	scu := &forward.SCU{
+		Addr: d.Address,
+		Dialer: dimse.Dialer{
+			CallingAETitle: dicom.AETitle(d.CallingAETitle),
+			CalledAETitle:  dicom.AETitle(d.CalledAETitle),
+			DialTimeout:    d.Timeouts.Dial,
+			ACSETimeout:    d.Timeouts.ACSE,
+			ReadTimeout:    d.Timeouts.Read,
+			WriteTimeout:   d.Timeouts.Write,
+			Log:            log,
 		},
-		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
 	}
+	if err := secure(&scu.Dialer, &d, log); err != nil {
+		return nil, err
+	}
+	return &forward.Forwarder{
+		Spool: sp, Destination: d.Name, Log: log, Sender: scu,
+		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
+	}, nil
 }

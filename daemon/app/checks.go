@@ -15,11 +15,21 @@ import (
 	"ichwatch/dimse/dicom"
 )
 
-// checks are the parts that health and readiness look at. The DICOM listener alone is vital: the daemon without model
+// checks are the parts that health and readiness look at. The DICOM listeners alone are vital: the daemon without model
 // or broker still does what nobody else does, it receives and forwards.
 func (a *App) checks() []monitor.Check {
-	checks := []monitor.Check{
-		{Name: "dicom", Vital: true, Look: a.echoSelf},
+	var checks []monitor.Check
+	for i, d := range a.doors {
+		name := "dicom"
+		if i > 0 {
+			name = "dicom without tls"
+		}
+		checks = append(checks, monitor.Check{Name: name, Vital: true, Look: func(ctx context.Context) error { return a.echoSelf(ctx, d) }})
+	}
+	if a.tls != nil {
+		checks = append(checks, monitor.Check{Name: "certificate", Look: func(context.Context) error { return expiry(a.tls.NotAfter(), time.Now()) }})
+	}
+	checks = append(checks, []monitor.Check{
 		{Name: "spool", Look: a.lookAtDisk},
 		{Name: "model", Look: func(context.Context) error {
 			if errors.Is(a.model.err, errNoModel) {
@@ -33,7 +43,7 @@ func (a *App) checks() []monitor.Check {
 			}
 			return nil
 		}},
-	}
+	}...)
 	for _, f := range a.forward {
 		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(ctx context.Context) error {
 			if s := f.Status(); s.Failing {
@@ -86,9 +96,9 @@ func (h hushed) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// echoSelf sends a C-ECHO through the real listener: it finds what a check from within would not, a stuck accept loop or
+// echoSelf sends a C-ECHO through the real listeners: it finds what a check from within would not, a stuck accept loop or
 // exhausted associations (fo-dicom#1450). A rejection is an answer too.
-func (a *App) echoSelf(ctx context.Context) error {
+func (a *App) echoSelf(ctx context.Context, at door) error {
 	d := &dimse.Dialer{
 		CallingAETitle: a.self,
 		CalledAETitle:  dicom.AETitle(a.cfg.DICOM.AETitle),
@@ -97,8 +107,9 @@ func (a *App) echoSelf(ctx context.Context) error {
 			TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},
 		}},
 		DialTimeout: time.Second, ACSETimeout: 3 * time.Second, ReadTimeout: 3 * time.Second,
+		NetDial: a.selfDial(at),
 	}
-	assoc, err := d.Dial(ctx, reachable(a.dicomLn.Addr().String()))
+	assoc, err := d.Dial(ctx, reachable(at.ln.Addr().String()))
 	var rejected *dimse.RejectedError
 	switch {
 	case errors.As(err, &rejected):

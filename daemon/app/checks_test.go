@@ -34,7 +34,7 @@ func (d *daemon) report(t *testing.T, path string) (status int, r monitor.Report
 // the peers.
 func TestHealthCallsAreReal(t *testing.T) {
 	cfg := config(t)
-	cfg.DICOM.CallingAETitles = []string{"CT1"}
+	cfg.DICOM.Peers = []configs.Peer{{Name: "ct1", AETitle: "CT1"}}
 	d := start(t, cfg)
 	if status, r := d.report(t, "/healthz"); status != http.StatusOK || r.Parts["dicom"] != "ok" {
 		t.Errorf("%d %+v", status, r)

@@ -70,6 +70,7 @@ var soleImporters = map[string][]string{
 	"github.com/eclipse/paho.mqtt.golang": {"alerts/mqtt"},
 	"modernc.org/sqlite":                  {"daemon/spool"},
 	"golang.org/x/crypto":                 {"dimse/identity"},
+	"golang.org/x/time":                   {"dimse"},
 	"github.com/spf13/viper":              {"configs"},
 	"github.com/go-viper/mapstructure/v2": {"configs"},
 	"github.com/spf13/cobra":              {"daemon"},

@@ -53,6 +53,15 @@ func RunError(t testing.TB, name string, args ...string) (string, error) {
 // refuses the association: either will do.
 func Start(t testing.TB, port string, name string, args ...string) {
 	t.Helper()
+	StartWith(t, nil, port, name, args...)
+}
+
+// NetDial connects to a program, as that of dimse.Dialer does.
+type NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// StartWith is Start for a program that is not reached by TCP alone.
+func StartWith(t testing.TB, connect NetDial, port string, name string, args ...string) {
+	t.Helper()
 	var out Output
 	cmd := exec.Command(Program(t, name), args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -70,7 +79,7 @@ func Start(t testing.TB, port string, name string, args ...string) {
 	})
 
 	d := &dimse.Dialer{
-		CallingAETitle: AETitle, CalledAETitle: "ANY-SCP",
+		CallingAETitle: AETitle, CalledAETitle: "ANY-SCP", NetDial: connect,
 		Contexts: []dimse.ProposedContext{{
 			AbstractSyntax:   dicom.Verification,
 			TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},

@@ -2,6 +2,7 @@ package dimsetest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -30,7 +31,17 @@ func NewServer(t testing.TB, handler dimse.Handler, configure ...func(*dimse.Ser
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	return &Server{serve(t, ln, handler, configure), ln.Addr().String()}
+	return &Server{serve(t, ln, nil, handler, configure), ln.Addr().String()}
+}
+
+// NewTLSServer is NewServer with TLS.
+func NewTLSServer(t testing.TB, handler dimse.Handler, config *tls.Config, configure ...func(*dimse.Server)) *Server {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	return &Server{serve(t, ln, config, handler, configure), ln.Addr().String()}
 }
 
 // NewPipeServer runs a server that is reached through the function returned, by
@@ -38,8 +49,14 @@ func NewServer(t testing.TB, handler dimse.Handler, configure ...func(*dimse.Ser
 // once.
 func NewPipeServer(t testing.TB, handler dimse.Handler, configure ...func(*dimse.Server)) (*dimse.Server, func() *PipeConn) {
 	t.Helper()
+	return NewTLSPipeServer(t, handler, nil, configure...)
+}
+
+// NewTLSPipeServer is NewPipeServer with TLS.
+func NewTLSPipeServer(t testing.TB, handler dimse.Handler, config *tls.Config, configure ...func(*dimse.Server)) (*dimse.Server, func() *PipeConn) {
+	t.Helper()
 	ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s := serve(t, ln, handler, configure)
+	s := serve(t, ln, config, handler, configure)
 	return s, func() *PipeConn {
 		ours, theirs := Pipe()
 		select {
@@ -51,14 +68,20 @@ func NewPipeServer(t testing.TB, handler dimse.Handler, configure ...func(*dimse
 	}
 }
 
-func serve(t testing.TB, ln net.Listener, handler dimse.Handler, configure []func(*dimse.Server)) *dimse.Server {
+func serve(t testing.TB, ln net.Listener, config *tls.Config, handler dimse.Handler, configure []func(*dimse.Server)) *dimse.Server {
 	t.Helper()
 	s := &dimse.Server{AETitle: AETitle, Handler: handler}
 	for _, f := range configure {
 		f(s)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background(), ln) }()
+	go func() {
+		if config != nil {
+			served <- s.ServeTLS(context.Background(), ln, config)
+			return
+		}
+		served <- s.Serve(context.Background(), ln)
+	}()
 	t.Cleanup(func() {
 		s.Close()
 		select {

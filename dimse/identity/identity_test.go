@@ -11,7 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"ichwatch/dimse"
 )
+
+var _ dimse.Authenticator = (*Users)(nil)
 
 // Hashes of "password" by the reference implementation of Argon2, of its own
 // tests.

@@ -1,0 +1,152 @@
+package app
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"os"
+	"strings"
+	"time"
+
+	"ichwatch/configs"
+	"ichwatch/dimse"
+	"ichwatch/dimse/identity"
+	"ichwatch/dimse/pdu"
+	"ichwatch/dimse/tlsprofile"
+)
+
+// openServerTLS reads the files of dicom.tls; nil where it is not enabled.
+func openServerTLS(cfg *configs.Config, log *slog.Logger) (*tlsprofile.Credentials, error) {
+	t := &cfg.DICOM.TLS
+	if !t.Enabled {
+		return nil, nil
+	}
+	files := tlsprofile.Files{Certificate: t.CertificateFile, Key: t.KeyFile}
+	if t.ClientCertificates == "require" {
+		files.CA = t.ClientCAFile
+	}
+	c, err := tlsprofile.Open(files, log)
+	if err != nil {
+		return nil, fmt.Errorf("dicom.tls: %w", err)
+	}
+	return c, nil
+}
+
+// openUsers reads dicom.users_file; nil where there is none.
+func openUsers(cfg *configs.Config, log *slog.Logger) (dimse.Authenticator, error) {
+	if cfg.DICOM.UsersFile == "" {
+		return nil, nil
+	}
+	users, err := identity.Open(cfg.DICOM.UsersFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("dicom.users_file: %w", err)
+	}
+	return users, nil
+}
+
+// secure gives a destination's dialer its TLS and its user identity.
+func secure(d *dimse.Dialer, dest *configs.Destination, log *slog.Logger) error {
+	if t := &dest.TLS; t.Enabled {
+		c, err := tlsprofile.Open(tlsprofile.Files{Certificate: t.CertificateFile, Key: t.KeyFile, CA: t.CAFile}, log)
+		if err != nil {
+			return fmt.Errorf("destination %s: tls: %w", dest.Name, err)
+		}
+		d.NetDial = c.Dial(t.ServerName)
+	}
+	if dest.Username == "" {
+		return nil
+	}
+	d.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsername, PrimaryField: []byte(dest.Username)}
+	if dest.PasscodeFile == "" {
+		return nil
+	}
+	passcode, err := readPasscode(dest.PasscodeFile)
+	if err != nil {
+		return fmt.Errorf("destination %s: passcode_file: %w", dest.Name, err)
+	}
+	d.UserIdentity.Type, d.UserIdentity.SecondaryField = pdu.IdentityUsernamePasscode, passcode
+	return nil
+}
+
+// readPasscode reads a passcode without the end of its line.
+func readPasscode(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 2*identity.MaxPasscode))
+	passcode := []byte(strings.TrimRight(string(text), "\r\n"))
+	if err == nil && (len(passcode) == 0 || len(passcode) > identity.MaxPasscode) {
+		err = fmt.Errorf("%s does not hold 1 to %d bytes", path, identity.MaxPasscode)
+	}
+	return passcode, err
+}
+
+// CheckSecurity looks into the files that have to do with TLS and user identities, as the daemon does at its start:
+// what configs.Check knows of them is that they are there.
+func CheckSecurity(cfg *configs.Config) configs.Problems {
+	var problems configs.Problems
+	note := func(key string, err error) {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // that, configs.Check has said
+			problems = append(problems, configs.Problem{Key: key, Wrong: "cannot be used: " + err.Error(), Err: err})
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	credentials, err := openServerTLS(cfg, log)
+	note("dicom.tls", err)
+	if credentials != nil {
+		note("dicom.tls.certificate_file", expiry(credentials.NotAfter(), time.Now()))
+	}
+	_, err = openUsers(cfg, log)
+	note("dicom.users_file", err)
+	for i := range cfg.Destinations {
+		note(fmt.Sprintf("destinations[%d]", i), secure(new(dimse.Dialer), &cfg.Destinations[i], log))
+	}
+	return problems
+}
+
+// expiringSoon is how long before its end a certificate makes the daemon not ready: time enough to renew it.
+const expiringSoon = 14 * 24 * time.Hour
+
+// expiry is an error about a certificate that is at its end or near it.
+func expiry(notAfter, now time.Time) error {
+	switch left := notAfter.Sub(now); {
+	case left <= 0:
+		return fmt.Errorf("our certificate has expired on %s: peers will not connect; put a new one in its place", notAfter.Format(time.DateOnly))
+	case left < expiringSoon:
+		return fmt.Errorf("our certificate expires on %s: put a new one in its place", notAfter.Format(time.DateOnly))
+	}
+	return nil
+}
+
+// newSelfCertificate makes the certificate by which the daemon calls itself. Like the AE title it is another one after
+// each start, and its key never leaves the process.
+func newSelfCertificate() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "ichwatch itself"},
+		NotBefore:    time.Unix(0, 0), // whatever the clock is set to
+		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
+}
