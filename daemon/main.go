@@ -72,7 +72,10 @@ device.`,
 	}
 	root.SetVersionTemplate("ichwatch {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(), checkConfigCommand(), configCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
+		checkConfigCommand(), configCommand(), hashPasscodeCommand(), versionCommand(),
+	)
 	markUsageErrors(root)
 	return root
 }
