@@ -65,12 +65,16 @@ func (as *associations) stored(id string, i spool.Instance) {
 	}
 }
 
-func (as *associations) refused(id string) {
+// refused counts a refused object and returns how many there were.
+func (as *associations) refused(id string) int {
 	as.mu.Lock()
 	defer as.mu.Unlock()
-	if t, ok := as.byID[id]; ok {
-		t.refused++
+	t, ok := as.byID[id]
+	if !ok {
+		return 1
 	}
+	t.refused++
+	return t.refused
 }
 
 // AssociationOpened begins to count what the association brings.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"ichwatch/daemon/spool"
@@ -31,6 +32,24 @@ type Receiver struct {
 	Disk func() (spool.Disk, error)
 
 	open associations
+
+	mu   sync.Mutex
+	told time.Time // when the log last had why associations are refused
+}
+
+// tellInterval is how often it is worth a line that associations are refused for
+// the disk's sake.
+const tellInterval = time.Minute
+
+// congested refuses an association, and logs now and then why.
+func (r *Receiver) congested(level slog.Level, why string, attrs ...any) *dimse.Rejection {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.told) >= tellInterval {
+		r.told = now
+		r.log().Log(context.Background(), level, "associations are refused: "+why, attrs...)
+	}
+	return &dimse.RejectTemporaryCongestion
 }
 
 var (
@@ -51,8 +70,11 @@ func (r *Receiver) Store(ctx context.Context, a *dimse.Association, rq dimse.CSt
 	i, duplicate, err := r.store(ctx, a, rq, data, log)
 	if err != nil {
 		result := answer(err)
-		log.Warn("object refused", "status", result.Status.String(), "err", err)
-		r.open.refused(a.ID())
+		level := slog.LevelWarn
+		if n := r.open.refused(a.ID()); n&(n-1) != 0 { // the first, and then ever more rarely: it may send millions
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, "object refused", "status", result.Status.String(), "err", err)
 		return result
 	}
 	r.open.stored(a.ID(), i)
@@ -165,13 +187,11 @@ func (r *Receiver) Admit(_ context.Context, rq dimse.AssociateRequestInfo) *dims
 	}
 	disk, err := r.disk()
 	if err != nil {
-		r.log().Error("association refused: the spool's disk cannot be measured; check that it is mounted", "err", err)
-		return &dimse.RejectTemporaryCongestion
+		return r.congested(slog.LevelError, "the spool's disk cannot be measured; check that it is mounted", "err", err)
 	}
 	if used := disk.InUse(); used >= r.HighWatermark {
-		r.log().Warn("association refused: the disk is nearly full; see which destination holds up removal, or give the spool more space",
+		return r.congested(slog.LevelWarn, "the disk is nearly full; see which destination holds up removal, or give the spool more space",
 			"in_use", fmt.Sprintf("%.1f%%", 100*used), "high_watermark", fmt.Sprintf("%.1f%%", 100*r.HighWatermark))
-		return &dimse.RejectTemporaryCongestion
 	}
 	return nil
 }
