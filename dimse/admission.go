@@ -59,7 +59,7 @@ func newQuota(p Peer, r Rates) quota {
 
 // quotas are those that an association counts against.
 func (s *Server) quotas(a *Association) []*quota {
-	if a.rule == nil || a.rule == &s.everyone {
+	if a.rule == &s.everyone {
 		return []*quota{&s.everyone}
 	}
 	return []*quota{a.rule, &s.everyone}
@@ -94,7 +94,7 @@ func (s *Server) paceObject(ctx context.Context, a *Association) {
 
 // maxObjectOf is what bounds a data set of an association.
 func (s *Server) maxObjectOf(a *Association) int64 {
-	if a.rule != nil && a.rule.peer.MaxObject > 0 {
+	if a.rule.peer.MaxObject > 0 {
 		return min(a.rule.peer.MaxObject, s.maxObject())
 	}
 	return s.maxObject()
