@@ -25,8 +25,8 @@ each with its line, its key, what is wrong and what is allowed. In a file withou
 mistakes it looks whether the files that it names are there and fit to use:
 certificates with their keys, users, whether ONNX Runtime has the hash that the
 file gives, and whether the models are whole and fit each other; it prints what
-may be expected of them at the operating point in use. Exits 0 where it found
-nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
+may be expected of them at the operating point in use. It warns of what is
+allowed but seldom meant. Exits 0 where it found nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 		Example: "  ichwatch check-config /etc/ichwatch/ichwatch.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if given := cmd.Flags().Changed("config"); len(args) > 1 || len(args) == 1 && given {
@@ -42,12 +42,19 @@ nothing wrong. Without FILE it reads ` + defaultConfig + `.`,
 			if err != nil {
 				return reported(cmd, err)
 			}
-			problems := append(configs.Check(cfg), app.CheckSecurity(cfg)...)
+			problems := configs.Check(cfg)
+			insecure, warnings := app.CheckSecurity(cfg)
+			problems = append(problems, insecure...)
 			var models *ensemble.Ensemble
 			if !slices.ContainsFunc(problems, aboutModels) {
 				var wrong configs.Problems
 				if models, err = app.ReadModels(cfg.Triage); errors.As(err, &wrong) {
 					problems = append(problems, wrong...)
+				}
+			}
+			if !quiet {
+				for _, warning := range append(cfg.Warnings(), warnings...) {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
 				}
 			}
 			if len(problems) > 0 {

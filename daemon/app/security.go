@@ -92,9 +92,8 @@ func readPasscode(path string) ([]byte, error) {
 }
 
 // CheckSecurity looks into the files that have to do with TLS and user identities, as the daemon does at its start:
-// what configs.Check knows of them is that they are there.
-func CheckSecurity(cfg *configs.Config) configs.Problems {
-	var problems configs.Problems
+// what configs.Check knows of them is that they are there. With its warnings the daemon starts.
+func CheckSecurity(cfg *configs.Config) (problems, warnings configs.Problems) {
 	note := func(key string, err error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // that, configs.Check has said
 			problems = append(problems, configs.Problem{Key: key, Wrong: "cannot be used: " + err.Error(), Err: err})
@@ -104,14 +103,16 @@ func CheckSecurity(cfg *configs.Config) configs.Problems {
 	credentials, err := openServerTLS(cfg, log)
 	note("dicom.tls", err)
 	if credentials != nil {
-		note("dicom.tls.certificate_file", expiry(credentials.NotAfter(), time.Now()))
+		if err := expiry(credentials.NotAfter(), time.Now()); err != nil {
+			warnings = append(warnings, configs.Problem{Key: "dicom.tls.certificate_file", Wrong: err.Error()})
+		}
 	}
 	_, err = openUsers(cfg, log)
 	note("dicom.users_file", err)
 	for i := range cfg.Destinations {
 		note(fmt.Sprintf("destinations[%d]", i), secure(new(dimse.Dialer), &cfg.Destinations[i], log))
 	}
-	return problems
+	return problems, warnings
 }
 
 // expiringSoon is how long before its end a certificate makes the daemon not ready: time enough to renew it.
@@ -121,9 +122,9 @@ const expiringSoon = 14 * 24 * time.Hour
 func expiry(notAfter, now time.Time) error {
 	switch left := notAfter.Sub(now); {
 	case left <= 0:
-		return fmt.Errorf("our certificate has expired on %s: peers will not connect; put a new one in its place", notAfter.Format(time.DateOnly))
+		return fmt.Errorf("has expired on %s: peers will not connect; put a new one in its place", notAfter.Format(time.DateOnly))
 	case left < expiringSoon:
-		return fmt.Errorf("our certificate expires on %s: put a new one in its place", notAfter.Format(time.DateOnly))
+		return fmt.Errorf("expires on %s: put a new one in its place", notAfter.Format(time.DateOnly))
 	}
 	return nil
 }

@@ -187,10 +187,13 @@ func TestSecurityThatCannotBeUsed(t *testing.T) {
 			secured(t, cfg)
 			cfg.Destinations = []configs.Destination{destination("pacs", "104")}
 			test.change(cfg)
-			problems := app.CheckSecurity(cfg)
+			problems, warnings := app.CheckSecurity(cfg)
 			found := false
-			for _, p := range problems {
+			for _, p := range append(problems, warnings...) {
 				found = found || p.Key == test.key && strings.Contains(p.Wrong, test.want)
+			}
+			if (len(problems) == 0) != test.starts {
+				t.Errorf("check-config says %v", problems)
 			}
 			if !found || strings.Contains(problems.Error(), "hunter2") {
 				t.Errorf("check-config says %v, want %s: ...%s", problems, test.key, test.want)
