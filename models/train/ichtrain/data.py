@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import sources
-from .preprocess import NoHead, Preprocessor, Square, crop
+from .preprocess import AIR, NoHead, Preprocessor, Square, crop
 from .recipe import digest, write_atomically
 
 
@@ -49,6 +49,7 @@ def _prepare_study(study: sources.Study, manifest: dict, ring: float, folder: Pa
                     "position": s.position if position is None else position,
                     "offset": offset,
                     "shape": patch.shape,
+                    "origin": [y0, x0],  # of the patch in the image
                     "square": [sq.top - y0, sq.left - x0, sq.side],
                     "labels": [c for c in sources.SUBTYPES if s.labels[c]],
                     "trace": s.trace,
@@ -65,7 +66,7 @@ def prepare(recipe: dict, kind: str, folders: list[Path], folder: Path, workers:
     folder.mkdir(parents=True, exist_ok=True)
     studies = sources.open_sources(kind, folders)
     ring = recipe["data"]["ring"]
-    base = {"crop": recipe["manifest"]["crop"], "ring": ring, "format": 3}
+    base = {"crop": recipe["manifest"]["crop"], "ring": ring, "format": 4}
     # A set that was written anew has other file times.
     keys = [digest([base, [(s.path.name, s.path.stat().st_mtime_ns, s.labels, s.trace) for s in t.slices]]) for t in studies]
     slices = headless = 0
@@ -117,6 +118,21 @@ class Set:
             self._maps[s] = np.memmap(self._folder / f"{self.names[s]}.i16", np.int16, "r")
         h, w = row["shape"]
         return self._maps[s][row["offset"] : row["offset"] + h * w].reshape(h, w), Square(*row["square"])
+
+    def merged(self, i: int, rng: np.random.Generator) -> np.ndarray:
+        """HU of slice i with a part of the slice above or below it, as a thicker slice shows them; int16, the patch's
+        shape. As it is where that slice would bring in a bleed that slice i does not show."""
+        patch, _ = self.patch(i)
+        j = i + int(rng.choice((-1, 1)))
+        if not 0 <= j < len(self) or self.study[j] != self.study[i] or (self.labels[j, 1:] & ~self.labels[i, 1:]).any():
+            return patch
+        other, (y, x) = self.patch(j)[0], np.subtract(self.rows[j]["origin"], self.rows[i]["origin"])
+        there = np.full(patch.shape, AIR, np.float32)
+        y0, y1 = max(0, y), min(patch.shape[0], y + other.shape[0])
+        x0, x1 = max(0, x), min(patch.shape[1], x + other.shape[1])
+        there[y0:y1, x0:x1] = other[y0 - y : y1 - y, x0 - x : x1 - x]
+        weight = np.float32(rng.uniform(0.15, 0.45))
+        return np.rint(patch * (1 - weight) + there * weight).astype(np.int16)
 
     def square(self, i: int) -> np.ndarray:
         return crop(*self.patch(i))

@@ -38,6 +38,7 @@ class Part:
     data: Set
     indices: np.ndarray
     share: float
+    whole: bool = False  # its studies are whole stacks: neighbouring slices may be merged
 
 
 def draw_weights(data: Set, indices: np.ndarray, settings: dict) -> np.ndarray:
@@ -85,7 +86,7 @@ class Draws(Sampler):
 class Training(Dataset):
     def __init__(self, parts: list[Part], recipe: dict, settings: dict, seed: list[int]):
         self.parts, self.seed = parts, seed
-        self.augment = Augmenter(recipe["augmentation"])
+        self.augment, self.merge = Augmenter(recipe["augmentation"]), recipe["augmentation"]["merge"]
         self.targets = [targets(p.data.labels, settings["label_smoothing"]) for p in parts]
         # The network sees any size; early epochs at a smaller one cost a fraction and teach the anatomy as well.
         self.sizes = [(step["until"], Preprocessor(recipe["manifest"], step["size"])) for step in settings["sizes"]]
@@ -95,7 +96,11 @@ class Training(Dataset):
         epoch, n, part, i = key
         rng = np.random.default_rng([*self.seed, epoch, n])
         pre = next(p for until, p in self.sizes if epoch < until)
-        return self.augment(*self.parts[part].data.patch(i), pre, rng), self.targets[part][i]
+        source = self.parts[part]
+        patch, square = source.data.patch(i)
+        if source.whole and rng.random() < self.merge:
+            patch = source.data.merged(i, rng)
+        return self.augment(patch, square, pre, rng), self.targets[part][i]
 
 
 class Plain(Dataset):
@@ -115,12 +120,13 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def probabilities(net: Network, data: Set, indices: np.ndarray, recipe: dict, workers: int) -> np.ndarray:
-    """[len(indices), classes] in float32, of the slices as the daemon would see them."""
+def probabilities(net: Network, data: Set, indices: np.ndarray, recipe: dict, workers: int, exact: bool) -> np.ndarray:
+    """[len(indices), classes] of the slices as the daemon would see them; in bfloat16 unless exact, five times faster."""
     net.eval()
     loader = DataLoader(Plain(data, indices, recipe), 32, num_workers=workers, worker_init_fn=one_thread)
-    with torch.inference_mode():
-        return torch.cat([net(x.to(memory_format=torch.channels_last)).softmax(1) for x in loader]).numpy()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+        out = [net(x.to(memory_format=torch.channels_last)).float().softmax(1) for x in loader]
+    return torch.cat(out).numpy()
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
@@ -226,7 +232,7 @@ def fit(
         history.append(entry)
         last = epoch + 1 == f["epochs"]
         if watched and (last or (epoch + 1) % f["watch_every"] == 0):
-            scores = probabilities(mean, watched.data, watched.indices, recipe, workers)
+            scores = probabilities(mean, watched.data, watched.indices, recipe, workers, exact=last and watched.whole)
             kept = ~watched.data.doubtful[watched.indices]
             entry["auc"] = metrics.slice_aucs(scores[kept], watched.data.labels[watched.indices][kept], watched.data.classes)
             if last:

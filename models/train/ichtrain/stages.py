@@ -58,11 +58,11 @@ def transfer(recipe: dict, work: Path, workers: int, threads: int, fold: int | N
     patients, painted = Set(work / PATIENTS, recipe), Set(work / PAINTED, recipe)
     fold_of = folds.deal(patients, recipe["seed"])
     mixture = [
-        fit.Part(PATIENTS, patients, folds.outside(patients, fold_of, fold), shares[PATIENTS]),
+        fit.Part(PATIENTS, patients, folds.outside(patients, fold_of, fold), shares[PATIENTS], whole=True),
         fit.Part(PAINTED, painted, folds.outside(painted, fold_of, fold), shares[PAINTED]),
         fit.Part(PHANTOM, synthetic, split["train"], shares[PHANTOM]),
     ]
-    watched = None if fold is None else fit.Part("held out", patients, folds.inside(patients, fold_of, fold), 0)
+    watched = None if fold is None else fit.Part("held out", patients, folds.inside(patients, fold_of, fold), 0, whole=True)
     net = fit.start(recipe, work / "run" / "pretrain" / "final.pt")
     name = "all" if fold is None else f"fold-{fold}"
     teacher = teacher_of(recipe, work, name, net)
