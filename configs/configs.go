@@ -20,6 +20,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"ichwatch/dimse/dicom"
 )
 
 //go:embed ichwatch.yaml
@@ -56,8 +58,11 @@ type DICOM struct {
 	Listen                   string        `mapstructure:"listen"` // host:port as net.Listen takes it
 	TLS                      ServerTLS     `mapstructure:"tls"`
 	AcceptAnyCalledAE        bool          `mapstructure:"accept_any_called_ae"`
-	Peers                    []Peer        `mapstructure:"peers"`      // empty: any
-	UsersFile                string        `mapstructure:"users_file"` // absolute; empty: none
+	Peers                    []Peer        `mapstructure:"peers"`               // empty: any
+	UsersFile                string        `mapstructure:"users_file"`          // absolute; empty: none
+	UnknownSOPClasses        string        `mapstructure:"unknown_sop_classes"` // refuse, accept
+	PrivateSOPClasses        []string      `mapstructure:"private_sop_classes"` // UIDs
+	TransferSyntaxes         []string      `mapstructure:"transfer_syntaxes"`   // UIDs once loaded, preferred first; empty: the sender's order
 	MaxPDU                   Size          `mapstructure:"max_pdu"`
 	MaxAssociations          int           `mapstructure:"max_associations"`
 	MaxAssociationsPerHost   int           `mapstructure:"max_associations_per_host"`   // at most MaxAssociations
@@ -200,6 +205,11 @@ func Parse(name string, data []byte) (*Config, error) {
 
 // fill derives what the reference says is derived.
 func (c *Config) fill() {
+	for i, name := range c.DICOM.TransferSyntaxes {
+		if ts, ok := dicom.TransferSyntaxByName(name); ok {
+			c.DICOM.TransferSyntaxes[i] = string(ts.UID)
+		}
+	}
 	c.DICOM.MaxAssociationsPerHost = min(c.DICOM.MaxAssociationsPerHost, c.DICOM.MaxAssociations)
 	for i := range c.Destinations {
 		if c.Destinations[i].CallingAETitle == "" {

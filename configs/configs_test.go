@@ -98,6 +98,7 @@ dicom:
   users_file: /etc/ichwatch/secrets/users
   max_pdu: 16KiB
   max_associations: 4
+  transfer_syntaxes: [JPEG-LS Lossless Image Compression, rlelossless, 1.2.840.113619.5.2, 1.2.840.10008.1.2.4.999]
 spool: {high_watermark: 85%, retention: 1d12h}
 destinations:
   - name: pacs
@@ -126,6 +127,7 @@ alerts:
 	}
 	want.DICOM.UsersFile = "/etc/ichwatch/secrets/users"
 	want.DICOM.MaxPDU = 16 << 10
+	want.DICOM.TransferSyntaxes = []string{"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.999"}
 	want.DICOM.MaxAssociations, want.DICOM.MaxAssociationsPerHost = 4, 4
 	want.Spool.HighWatermark = 0.85
 	want.Spool.Retention = 36 * time.Hour

@@ -53,6 +53,8 @@ func (d *document) validateDICOM(c *DICOM) {
 	d.hostPort("dicom.listen", c.Listen, listening)
 	d.validateServerTLS(c)
 	d.validatePeers(c)
+	d.validateSOPClasses(c)
+	d.validateTransferSyntaxes(c)
 	within(d, "dicom.max_pdu", c.MaxPDU, 4<<10, 128<<10)
 	within(d, "dicom.max_associations", c.MaxAssociations, 1, 1000)
 	within(d, "dicom.max_associations_per_host", c.MaxAssociationsPerHost, 1, 1000)

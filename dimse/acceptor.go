@@ -103,7 +103,8 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened",
 		slog.Int("contexts", len(contexts)), slog.Int("accepted", countAccepted(contexts)),
 		slog.Uint64("peerMaxPDU", uint64(a.PeerMaxPDU())),
-		slog.String("implementation", printable(a.PeerImplementationVersionName(), 16)), slog.Group("", s.origin(a)...))
+		slog.String("implementation", printable(a.PeerImplementationVersionName(), 16)), slog.Group("", s.origin(a)...),
+		slog.Any("refused", refusedClasses(contexts)))
 	return nil
 }
 
@@ -205,10 +206,7 @@ func (s *Server) store(ctx context.Context, a *Association, pc *PresentationCont
 		data := a.newDataSet(pc.ID, s.maxObjectOf(a))
 		s.paceObject(ctx, a)
 		if result.Status == StatusSuccess {
-			ts, known := dicom.LookupTransferSyntax(pc.TransferSyntax)
-			if !known { // a private one that the configuration names
-				ts = dicom.TransferSyntax{UID: pc.TransferSyntax, Name: string(pc.TransferSyntax), ExplicitVR: true, Encapsulated: true}
-			}
+			ts, stream := syntaxOf(pc.TransferSyntax, data)
 			rq := CStoreRQ{
 				SOPClassUID:             m.AffectedSOPClassUID,
 				SOPInstanceUID:          m.AffectedSOPInstanceUID,
@@ -218,7 +216,7 @@ func (s *Server) store(ctx context.Context, a *Association, pc *PresentationCont
 				MoveOriginatorMessageID: m.MoveOriginatorMessageID,
 				MessageID:               m.MessageID,
 			}
-			err := a.guard(func() { result = s.Handler.Store(ctx, a, rq, data) })
+			err := a.guard(func() { result = s.Handler.Store(ctx, a, rq, stream) })
 			if err != nil {
 				return err
 			}

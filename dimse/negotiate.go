@@ -91,6 +91,9 @@ func (s *Server) choose(proposed pdu.PresentationContextRQ) (pdu.ContextResult, 
 }
 
 func (s *Server) acceptsAbstract(uid dicom.UID) bool {
+	if slices.Contains(s.PrivateStorage, uid) || s.UnknownStorage && uid.MayBeStorage() {
+		return true
+	}
 	if len(s.AbstractSyntaxes) > 0 {
 		return slices.Contains(s.AbstractSyntaxes, uid)
 	}

@@ -219,6 +219,91 @@ func TestTransferSyntaxPreference(t *testing.T) {
 	}
 }
 
+// What no table has is accepted as Storage where the configuration says so, what
+// is known to be something else never.
+func TestUnknownSOPClasses(t *testing.T) {
+	const private, later, query = "1.2.840.113619.4.30", "1.2.840.10008.5.1.4.1.1.999", "1.2.840.10008.5.1.4.1.2.2.1"
+	for _, test := range []struct {
+		name      string
+		configure func(*dimse.Server)
+		want      [3]bool // whether private, later and query are accepted
+	}{
+		{"refused by default", func(*dimse.Server) {}, [3]bool{}},
+		{"a private one by name", func(s *dimse.Server) { s.PrivateStorage = []dicom.UID{private} }, [3]bool{true, false, false}},
+		{"all that may be", func(s *dimse.Server) { s.UnknownStorage = true }, [3]bool{true, true, false}},
+		{"all that may be, and few others", func(s *dimse.Server) {
+			s.UnknownStorage, s.AbstractSyntaxes = true, []dicom.UID{dicom.Verification}
+		}, [3]bool{true, true, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRecorder()
+			s := dimsetest.NewServer(t, r, test.configure)
+			d := dialer()
+			d.Contexts = nil
+			for _, class := range []dicom.UID{private, later, query} {
+				d.Contexts = append(d.Contexts, dimse.ProposedContext{AbstractSyntax: class, TransferSyntaxes: bothSyntaxes})
+			}
+			a, err := d.Dial(t.Context(), s.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, pc := range a.Contexts() {
+				if accepted := pc.Result == pdu.Acceptance; accepted != test.want[i] {
+					t.Errorf("%s: %v", pc.AbstractSyntax, pc.Result)
+				}
+				if !test.want[i] {
+					continue
+				}
+				rq, data := ctRequest(), ctDataSet("1.2.3.4", 8, 8)
+				rq.SOPClassUID = pc.AbstractSyntax
+				if result, err := a.Store(t.Context(), rq, bytes.NewReader(data)); err != nil || result.Status != dimse.StatusSuccess {
+					t.Errorf("%s: %v, %v", pc.AbstractSyntax, result, err)
+				}
+				if got := r.only(t); got.rq.SOPClassUID != pc.AbstractSyntax || !bytes.Equal(got.data, data) {
+					t.Errorf("%s: received %d bytes as %s", pc.AbstractSyntax, len(got.data), got.rq.SOPClassUID)
+				}
+				r.update(func() { r.objects = nil })
+			}
+			if err := a.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A data set in a private transfer syntax reaches the Handler whole, with what
+// its first bytes tell of the encoding.
+func TestPrivateTransferSyntaxIsStored(t *testing.T) {
+	const private dicom.UID = "1.2.840.113619.5.2"
+	r := newRecorder()
+	s := dimsetest.NewServer(t, r, func(s *dimse.Server) { s.TransferSyntaxes = []dicom.UID{private} })
+	d := dialer()
+	d.Contexts = []dimse.ProposedContext{{AbstractSyntax: dicom.CTImageStorage, TransferSyntaxes: []dicom.UID{private}}}
+	a, err := d.Dial(t.Context(), s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data, explicit := range map[string]bool{
+		string(ctDataSet("1.2.3.4", 8, 8)):   true,
+		"\x08\x00\x05\x00\x02\x00\x00\x00ab": false,
+		"\x08\x00":                           false, // shorter than what is looked at
+	} {
+		rq := ctRequest()
+		rq.TransferSyntax = dicom.TransferSyntax{UID: private}
+		if result, err := a.Store(t.Context(), rq, strings.NewReader(data)); err != nil || result.Status != dimse.StatusSuccess {
+			t.Fatalf("%d bytes: %v, %v", len(data), result, err)
+		}
+		got := r.only(t)
+		if string(got.data) != data || got.rq.TransferSyntax.UID != private || got.rq.TransferSyntax.ExplicitVR != explicit {
+			t.Errorf("%d bytes of %d in %+v", len(got.data), len(data), got.rq.TransferSyntax)
+		}
+		r.update(func() { r.objects = nil })
+	}
+	if err := a.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Every storage SOP class in every known transfer syntax is accepted, 128
 // contexts at a time.
 func TestEveryContextIsAccepted(t *testing.T) {

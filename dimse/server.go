@@ -69,6 +69,12 @@ type Server struct {
 	// AbstractSyntaxes are the SOP classes accepted; default Verification and
 	// every storage SOP class.
 	AbstractSyntaxes []dicom.UID
+	// PrivateStorage are SOP classes accepted as Storage besides those, a
+	// manufacturer's own.
+	PrivateStorage []dicom.UID
+	// UnknownStorage accepts as Storage every SOP class that may be one
+	// (dicom.UID.MayBeStorage).
+	UnknownStorage bool
 	// TransferSyntaxes are those accepted, preferred first. Default: every
 	// known one, in the order of the peer's preference.
 	TransferSyntaxes []dicom.UID

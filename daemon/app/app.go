@@ -156,25 +156,16 @@ func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, users d
 		Spool: sp, Log: log,
 		HighWatermark: float64(cfg.Spool.HighWatermark), Reserve: uint64(cfg.Spool.Reserve),
 	}
-	return &dimse.Server{
-		AETitle:                dicom.AETitle(cfg.DICOM.AETitle),
-		AcceptAnyCalledAETitle: cfg.DICOM.AcceptAnyCalledAE,
-		Peers:                  newPeers(cfg, self),
-		Authenticator:          users,
-		Advise:                 advise(cfg),
-		Handler:                receiver,
-		Admit:                  receiver.Admit,
-		Log:                    slog.New(hushed{Handler: log.Handler(), title: string(self)}),
-		MaxPDU:                 uint32(cfg.DICOM.MaxPDU),
-		MaxAssociations:        cfg.DICOM.MaxAssociations,
-		MaxAssociationsPerHost: cfg.DICOM.MaxAssociationsPerHost,
-		Rates:                  rates(cfg.DICOM.MaxAssociationsPerMinute, cfg.DICOM.MaxObjectsPerSecond, cfg.DICOM.MaxBytesPerSecond),
-		MaxObject:              int64(cfg.DICOM.MaxObject),
-		ARTIM:                  cfg.DICOM.ARTIMTimeout,
-		IdleTimeout:            cfg.DICOM.IdleTimeout,
-		ReadTimeout:            cfg.DICOM.ReadTimeout,
-		WriteTimeout:           cfg.DICOM.WriteTimeout,
+	s := Acceptor(cfg)
+	if len(s.Peers) > 0 { // then we too need to be let in
+		s.Peers = append([]dimse.Peer{{Name: "ichwatch itself", CallingAETitle: self}}, s.Peers...)
 	}
+	s.Authenticator = users
+	s.Advise = advise(cfg)
+	s.Handler = receiver
+	s.Admit = receiver.Admit
+	s.Log = slog.New(hushed{Handler: log.Handler(), title: string(self)})
+	return s
 }
 
 // Run works until ctx ends, then drains: objects under way finish within dicom.drain_timeout; what is still queued, the
@@ -390,23 +381,13 @@ func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger)
 }
 
 func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*forward.Forwarder, error) {
-	scu := &forward.SCU{
-		Addr: d.Address,
-		Dialer: dimse.Dialer{
-			CallingAETitle: dicom.AETitle(d.CallingAETitle),
-			CalledAETitle:  dicom.AETitle(d.CalledAETitle),
-			DialTimeout:    d.Timeouts.Dial,
-			ACSETimeout:    d.Timeouts.ACSE,
-			ReadTimeout:    d.Timeouts.Read,
-			WriteTimeout:   d.Timeouts.Write,
-			Log:            log,
-		},
-	}
-	if err := secure(&scu.Dialer, &d, log); err != nil {
+	dialer, err := Dialer(d, log)
+	if err != nil {
 		return nil, err
 	}
 	return &forward.Forwarder{
-		Spool: sp, Destination: d.Name, Log: log, Sender: scu,
+		Spool: sp, Destination: d.Name, Log: log,
+		Sender:   &forward.SCU{Addr: d.Address, Dialer: dialer},
 		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
 	}, nil
 }

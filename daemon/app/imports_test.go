@@ -54,7 +54,7 @@ var may = map[string][]string{
 	"dimse/...":  {},
 	"infer/...":  {},
 	"alerts/...": {},
-	"configs":    {},
+	"configs":    {"dimse/dicom"}, // for the names that may stand in the file
 	"models":     {},
 }
 

@@ -10,14 +10,10 @@ import (
 	"ichwatch/dimse/dicom"
 )
 
-// newPeers are the rules of the configuration, and one about ourselves; none where there are none, and anybody may
-// speak.
-func newPeers(cfg *configs.Config, self dicom.AETitle) []dimse.Peer {
-	if len(cfg.DICOM.Peers) == 0 {
-		return nil
-	}
-	peers := []dimse.Peer{{Name: "ichwatch itself", CallingAETitle: self}}
-	for _, p := range cfg.DICOM.Peers {
+// newPeers are the rules of the configuration; none where there are none, and anybody may speak.
+func newPeers(configured []configs.Peer) []dimse.Peer {
+	var peers []dimse.Peer
+	for _, p := range configured {
 		peers = append(peers, dimse.Peer{
 			Name:                p.Name,
 			CallingAETitle:      dicom.AETitle(p.AETitle),

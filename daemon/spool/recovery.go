@@ -473,11 +473,14 @@ func (s *Spool) examine(name ulid.ULID) (Instance, error) {
 	}
 	data := io.NewSectionReader(f, offset, info.Size()-offset)
 
-	var header *dicom.Header
-	if syntax, ok := dicom.LookupTransferSyntax(meta.TransferSyntaxUID); ok {
-		// On an error the header holds what came before it, as it did on receipt.
-		header, _ = dicom.Scan(data, syntax, dicom.ScanOptions{Want: placesInstance})
+	syntax, known := dicom.LookupTransferSyntax(meta.TransferSyntaxUID)
+	if !known {
+		start := make([]byte, 8)
+		n, _ := data.ReadAt(start, 0) // what cannot be read now fails below
+		syntax = dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, start[:n])
 	}
+	// On an error the header holds what came before it, as it did on receipt.
+	header, _ := dicom.Scan(data, syntax, dicom.ScanOptions{Want: placesInstance})
 	i := s.describe(meta, header)
 	i.name, i.offset, i.ReceivedAt = name.String(), offset, received(name)
 

@@ -43,6 +43,14 @@ var otherUIDs = []namedUID{
 	{"1.2.840.10008.1.20.2", "Storage Commitment Pull Model SOP Class (Retired)"},
 	{"1.2.840.10008.3.1.2.3.3", "Modality Performed Procedure Step SOP Class"},
 	{"1.2.840.10008.5.1.4.31", "Modality Worklist Information Model - FIND"},
+	{"1.2.840.10008.5.1.4.1.1.200.4", "Protocol Approval Information Model - FIND"},
+	{"1.2.840.10008.5.1.4.1.1.200.5", "Protocol Approval Information Model - MOVE"},
+	{"1.2.840.10008.5.1.4.1.1.200.6", "Protocol Approval Information Model - GET"},
+	{"1.2.840.10008.5.1.4.1.1.201.2", "Inventory - FIND"},
+	{"1.2.840.10008.5.1.4.1.1.201.3", "Inventory - MOVE"},
+	{"1.2.840.10008.5.1.4.1.1.201.4", "Inventory - GET"},
+	{"1.2.840.10008.5.1.4.1.1.201.5", "Inventory Creation"},
+	{"1.2.840.10008.5.1.4.1.1.201.6", "Repository Query"},
 	{"1.2.840.10008.5.1.4.1.2.1.1", "Patient Root Query/Retrieve Information Model - FIND"},
 	{"1.2.840.10008.5.1.4.1.2.1.2", "Patient Root Query/Retrieve Information Model - MOVE"},
 	{"1.2.840.10008.5.1.4.1.2.2.1", "Study Root Query/Retrieve Information Model - FIND"},
@@ -232,6 +240,7 @@ var storageSOPClasses = []namedUID{
 
 // retiredStorageSOPClasses left the standard and are still sent by old devices.
 var retiredStorageSOPClasses = []namedUID{
+	{"1.2.840.10008.5.1.1.27", "Stored Print Storage SOP Class (Retired)"},
 	{"1.2.840.10008.5.1.1.29", "Hardcopy Grayscale Image Storage (Retired)"},
 	{"1.2.840.10008.5.1.1.30", "Hardcopy Color Image Storage (Retired)"},
 	{"1.2.840.10008.5.1.4.1.1.3", "Ultrasound Multi-frame Image Storage (Retired)"},

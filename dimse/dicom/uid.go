@@ -97,6 +97,21 @@ func (u UID) IsStorage() bool {
 	return ok
 }
 
+// MayBeStorage reports whether u can be taken for a storage SOP class that this
+// package does not know: a private one, or one that a later release of the
+// standard has put where it puts them (1.2.840.10008.5.1.4.1.1). What is known to
+// be something else, and whatever else stands under the standard's root, cannot.
+func (u UID) MayBeStorage() bool {
+	const (
+		standard = "1.2.840.10008."
+		storage  = standard + "5.1.4.1.1."
+	)
+	if _, known := uidNames[u]; known || u.Valid() != nil {
+		return u.IsStorage()
+	}
+	return !strings.HasPrefix(string(u), standard) || strings.HasPrefix(string(u), storage)
+}
+
 var storageByUID = func() map[UID]struct{} {
 	m := make(map[UID]struct{}, len(storageSOPClasses)+len(retiredStorageSOPClasses))
 	for _, table := range [][]namedUID{storageSOPClasses, retiredStorageSOPClasses} {

@@ -287,3 +287,69 @@ func TestParseAETitle(t *testing.T) {
 		}
 	}
 }
+
+func TestMayBeStorage(t *testing.T) {
+	for uid, want := range map[dicom.UID]bool{
+		dicom.CTImageStorage:             true,
+		"1.2.840.10008.5.1.4.1.1.999":    true,  // of a later release
+		"1.2.840.113619.4.30":            true,  // a manufacturer's
+		dicom.Verification:               false, // known to be something else
+		dicom.ExplicitVRLittleEndian:     false,
+		"1.2.840.10008.5.1.4.1.1.200.4":  false, // a query among the storage classes
+		"1.2.840.10008.5.1.4.1.2.2.1":    false,
+		"1.2.840.10008.5.1.4.1.2.999":    false, // the standard's, of another branch
+		dicom.StorageCommitmentPushModel: false,
+		"DOE^JANE":                       false,
+		"":                               false,
+		"1.2.840.10008.5.1.4.1.1.2.":     false,
+		"1.2.840.100080.5.1.4.1.1.2":     true, // not the standard's root
+	} {
+		if got := uid.MayBeStorage(); got != want {
+			t.Errorf("%q: %t", string(uid), got)
+		}
+	}
+}
+
+func TestTransferSyntaxByName(t *testing.T) {
+	for _, ts := range dicom.TransferSyntaxes() {
+		if ts.Keyword == "" {
+			t.Errorf("%s has no keyword", ts)
+		}
+		for _, name := range []string{string(ts.UID), ts.Keyword, ts.Name, strings.ToUpper(ts.Name)} {
+			if got, ok := dicom.TransferSyntaxByName(name); !ok || got != ts {
+				t.Errorf("%q is %v, want %v", name, got, ts)
+			}
+		}
+	}
+	for name, want := range map[string]dicom.UID{
+		"explicit-vr-little-endian": dicom.ExplicitVRLittleEndian,
+		"JPEG2000":                  dicom.JPEG2000,
+		"jpeg-ls lossless":          dicom.JPEGLSLossless,
+	} {
+		if got, ok := dicom.TransferSyntaxByName(name); !ok || got.UID != want {
+			t.Errorf("%q is %v, want %s", name, got, want)
+		}
+	}
+	for _, name := range []string{"", "1.2.3", "JPEG", "CT Image Storage"} {
+		if got, ok := dicom.TransferSyntaxByName(name); ok {
+			t.Errorf("%q is %v", name, got)
+		}
+	}
+}
+
+// Of a private syntax the first element shows what matters: whether it carries
+// value representations.
+func TestPrivateTransferSyntax(t *testing.T) {
+	for start, explicit := range map[string]bool{
+		"\x08\x00\x05\x00CS\x0a\x00":       true,
+		"\x08\x00\x05\x00\x0a\x00\x00\x00": false,
+		"\x08\x00\x00\x00\x04\x00\x00\x00": false,
+		"\x08\x00\x05":                     false,
+		"":                                 false,
+	} {
+		want := dicom.TransferSyntax{UID: "1.2.3", Name: "1.2.3", ExplicitVR: explicit}
+		if got := dicom.PrivateTransferSyntax("1.2.3", []byte(start)); got != want {
+			t.Errorf("%q: %+v", start, got)
+		}
+	}
+}
