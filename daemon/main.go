@@ -22,7 +22,8 @@ var version = "0.1.0-dev"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its surroundings as arguments. The exit codes: 0 done; 1 failed; 2 called wrongly.
+// run is main with its surroundings as arguments. The exit codes: 0 done; 1 failed; 2 called wrongly; 3 of send and echo,
+// see exitRefused.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -34,9 +35,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var exit exitError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &exit):
+		fmt.Fprintf(stderr, "ichwatch: %v\n", err)
+		return exit.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "ichwatch: %v\n", err)
 		return 2
@@ -51,6 +56,17 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// exitError has an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// exitRefused says that the peer was there and did not take everything.
+const exitRefused = 3
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ichwatch",
@@ -63,7 +79,8 @@ What it raises is a suspected finding, not for diagnosis. It is not a medical
 device.`,
 		Example: `  ichwatch demo                                   the whole line on this machine
   ichwatch check-config /etc/ichwatch/ichwatch.yaml
-  ichwatch serve --config /etc/ichwatch/ichwatch.yaml`,
+  ichwatch serve --config /etc/ichwatch/ichwatch.yaml
+  ichwatch send pacs.example.org:104 --called PACS DIR`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -74,7 +91,8 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		checkConfigCommand(), configCommand(), hashPasscodeCommand(), versionCommand(),
+		checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		sendCommand(), echoCommand(), versionCommand(),
 	)
 	markUsageErrors(root)
 	return root

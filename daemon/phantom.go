@@ -103,3 +103,10 @@ func (p *progress) step(done, total int) {
 	}
 	fmt.Fprintf(p.w, "\r%s%s %d/%d %s%s", strings.Repeat("█", full), strings.Repeat("░", cells-full), done, total, p.what, end)
 }
+
+// clear makes room for a line; the next step draws the bar again.
+func (p *progress) clear() {
+	if p.w != nil {
+		fmt.Fprint(p.w, "\r\033[K")
+	}
+}

@@ -26,6 +26,9 @@ type Dialer struct {
 	UserIdentity   *pdu.UserIdentity
 	// MaxPDU is the longest P-DATA-TF that we offer to receive; default 131072.
 	MaxPDU uint32
+	// MaxSendPDU is the longest P-DATA-TF that we send to a peer that accepts
+	// longer ones; default 131072.
+	MaxSendPDU uint32
 	// DialTimeout bounds the TCP connection; default 10 s.
 	DialTimeout time.Duration
 	// ACSETimeout bounds the wait for the answer to A-ASSOCIATE-RQ and
@@ -75,6 +78,11 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (*Association, error) {
 	defer stop()
 	if err := a.associate(rq); err != nil {
 		return nil, fmt.Errorf("%w (%s at %s)", err, d.CalledAETitle, addr)
+	}
+	if most := a.peer.MaximumLength; d.MaxSendPDU > 0 && (most == 0 || most > d.MaxSendPDU) {
+		if err := a.writer.SetMaxLength(d.MaxSendPDU); err != nil {
+			return nil, a.fail(err)
+		}
 	}
 	log.LogAttrs(ctx, slog.LevelDebug, "association opened", slog.String("association", a.id),
 		slog.String("peer", addr), slog.String("called", string(d.CalledAETitle)),

@@ -48,6 +48,10 @@ var may = map[string][]string{
 	"daemon/spool":   {"dimse/...", "infer/...", "alerts/..."},
 	"daemon/phantom": {"dimse/...", "infer/..."},
 
+	// By hand: files to a peer, and what the site's acceptor is said to do.
+	"daemon/send":        {"dimse/..."},
+	"daemon/conformance": {"dimse/..."},
+
 	// Offline: the station's way of looking at slices, without its line.
 	"daemon/labelled": {"daemon/triage", "daemon/spool", "dimse/...", "infer/...", "alerts/..."},
 

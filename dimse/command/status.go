@@ -80,24 +80,29 @@ var statusNames = map[Status]string{
 
 // String gives the code in the standard's notation and its name:
 // "A700H (Refused: out of resources)".
-func (s Status) String() string {
+func (s Status) String() string { return s.Code() + " (" + s.Name() + ")" }
+
+// Code is the code in the standard's notation: "A700H".
+func (s Status) Code() string { return fmt.Sprintf("%04XH", uint16(s)) }
+
+// Name is the status in words: "Refused: out of resources".
+func (s Status) Name() string {
 	name, ok := statusNames[s]
 	switch {
 	case ok:
+		return name
 	case s&0xFF00 == StatusOutOfResources:
-		name = statusNames[StatusOutOfResources]
+		return statusNames[StatusOutOfResources]
 	case s&0xFF00 == StatusDataSetMismatch:
-		name = statusNames[StatusDataSetMismatch]
+		return statusNames[StatusDataSetMismatch]
 	case s&0xF000 == StatusCannotUnderstand:
-		name = statusNames[StatusCannotUnderstand]
+		return statusNames[StatusCannotUnderstand]
 	case s.IsWarning():
-		name = "Warning"
+		return "Warning"
 	case s.IsPending():
-		name = "Pending"
-	default:
-		name = "Failure"
+		return "Pending"
 	}
-	return fmt.Sprintf("%04XH (%s)", uint16(s), name)
+	return "Failure"
 }
 
 // IsWarning reports whether the operation was done, with a remark: 0001H,
