@@ -41,7 +41,7 @@ demo: runtime build ## the daemon, a scanner, a PACS and a broker, live in this 
 	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' bin/ichwatch demo $(ARGS)
 
 .PHONY: peers
-peers: ## the real programs that the tests talk to: DCMTK, Orthanc, mosquitto
+peers: ## the real programs that the tests talk to: DCMTK, Orthanc, pynetdicom, mosquitto and more
 	@.ci/peers
 
 # The race detector changes what is allocated: those tests run once more without it.

@@ -23,7 +23,7 @@ type event struct {
 }
 
 // peer finds the skips that must not happen here.
-var peer = regexp.MustCompile(`(?i)\b(peers?|dcmtk|echoscu|storescu|storescp|dcmsend|dcmdump|dciodvfy|orthanc|mosquitto\w*)\b`)
+var peer = regexp.MustCompile(`(?i)\b(peers?|dcmtk|echoscu|storescu|storescp|dcmsend|dcmdump|dcmqrscp|dciodvfy|orthanc|odil|pixelmed|pynetdicom|dcmjs|mosquitto\w*)\b`)
 
 func main() {
 	os.Exit(report(os.Stdin, os.Stdout))
