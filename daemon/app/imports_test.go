@@ -64,9 +64,9 @@ var may = map[string][]string{
 
 var station = []string{"daemon/spool", "dimse/...", "infer/...", "alerts/..."}
 
-// inTests is what any test may import besides: the peer and the studies made for
+// inTests is what any test may import besides: the peer, the sender, and the studies made for
 // tests.
-var inTests = []string{"dimse/dimsetest", "daemon/phantom"}
+var inTests = []string{"dimse/dimsetest", "daemon/send", "daemon/phantom"}
 
 // soleImporters says through which packages a module from outside comes in.
 var soleImporters = map[string][]string{

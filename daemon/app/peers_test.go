@@ -3,7 +3,6 @@ package app_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -237,34 +235,8 @@ func messages(printed *dimsetest.Output, topic string) [][]byte {
 // startOrthanc runs Orthanc as a PACS named ORTHANC and returns its DICOM port and the root of its REST API.
 func startOrthanc(t *testing.T) (port, rest string) {
 	t.Helper()
-	dir := t.TempDir()
-	port = dimsetest.FreePort(t)
-	httpPort := dimsetest.FreePort(t)
-	number := func(s string) int { n, _ := strconv.Atoi(s); return n } // FreePort gives digits
-	conf, err := json.Marshal(map[string]any{
-		"Name": "test", "StorageDirectory": dir, "IndexDirectory": dir,
-		"DicomAet": "ORTHANC", "DicomPort": number(port), "DicomCheckCalledAet": false, "DicomAlwaysAllowStore": true,
-		"HttpPort": number(httpPort), "RemoteAccessAllowed": false, "AuthenticationEnabled": false,
-		"OverwriteInstances": true, "UnknownSopClassAccepted": true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "orthanc.json")
-	if err := os.WriteFile(file, conf, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	startProcess(t, "Orthanc", file)
-	rest = "http://127.0.0.1:" + httpPort
-	eventually(t, "Orthanc answers", func() bool {
-		resp, err := http.Get(rest + "/system")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-	return port, rest
+	o := dimsetest.StartOrthanc(t)
+	return o.Port, o.REST
 }
 
 func get(t *testing.T, url string) []byte {

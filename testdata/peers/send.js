@@ -1,6 +1,6 @@
 // node send.js HOST PORT CALLED-AE FILE...
 // Sends files with dcmjs-dimse, each in the transfer syntax it is in. Exits 1 unless all were answered with success.
-const { Client, Dataset, requests, constants } = require('dcmjs-dimse');
+const { Client, Dataset, Transcoding, requests, constants } = require('dcmjs-dimse');
 
 const [host, port, called, ...files] = process.argv.slice(2);
 const client = new Client();
@@ -18,4 +18,5 @@ client.on('networkError', (e) => {
 	process.exit(1);
 });
 client.on('closed', () => process.exit(stored === files.length ? 0 : 1));
-client.send(host, Number(port), 'DCMJS', called);
+// It proposes both uncompressed syntaxes in one context, and so may have to change one into the other.
+Transcoding.initializeAsync().then(() => client.send(host, Number(port), 'DCMJS', called));

@@ -1,15 +1,19 @@
 // node store.js PORT FOLDER
-// Accepts every context in the first transfer syntax proposed and writes each object as dcmjs-dimse understands it.
+// Accepts every context in the first transfer syntax proposed, but a deflated one, which dcmjs-dimse takes and misreads,
+// and writes each object as dcmjs-dimse understands it.
 const path = require('path');
 const { Server, Scp, responses, constants } = require('dcmjs-dimse');
 
 const [port, folder] = process.argv.slice(2);
+const deflated = '1.2.840.10008.1.2.1.99';
 
 class Store extends Scp {
 	associationRequested(association) {
 		for (const { id } of association.getPresentationContexts()) {
 			const context = association.getPresentationContext(id);
-			context.setResult(constants.PresentationContextResult.Accept, context.getTransferSyntaxUids()[0]);
+			const syntax = context.getTransferSyntaxUids()[0];
+			const { Accept, RejectTransferSyntaxesNotSupported } = constants.PresentationContextResult;
+			context.setResult(syntax === deflated ? RejectTransferSyntaxesNotSupported : Accept, syntax);
 		}
 		this.sendAssociationAccept();
 	}
