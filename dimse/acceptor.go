@@ -100,11 +100,15 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 		s.freeSlot(a)
 		return a.fail(err)
 	}
-	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened",
+	attrs := []slog.Attr{
 		slog.Int("contexts", len(contexts)), slog.Int("accepted", countAccepted(contexts)),
 		slog.Uint64("peerMaxPDU", uint64(a.PeerMaxPDU())),
 		slog.String("implementation", printable(a.PeerImplementationVersionName(), 16)), slog.Group("", s.origin(a)...),
-		slog.Any("refused", refusedClasses(contexts)))
+	}
+	if refused := refusedClasses(contexts); len(refused) > 0 {
+		attrs = append(attrs, slog.Any("refused", refused))
+	}
+	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened", attrs...)
 	return nil
 }
 
