@@ -92,7 +92,7 @@ device.`,
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
 		checkConfigCommand(), configCommand(), hashPasscodeCommand(),
-		sendCommand(), echoCommand(), versionCommand(),
+		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
 	)
 	markUsageErrors(root)
 	return root

@@ -32,18 +32,24 @@ func Acceptor(cfg *configs.Config) *dimse.Server {
 	}
 }
 
-// Dialer is the requestor that a destination asks for, with its TLS and its user identity, for forwarding and for who
-// tries it by hand. Contexts are the caller's.
-func Dialer(d configs.Destination, log *slog.Logger) (dimse.Dialer, error) {
-	dialer := dimse.Dialer{
+// Requestor is the requestor that a destination asks for, as far as it takes no files: without TLS and user identity.
+// The conformance statement is made of it too.
+func Requestor(d configs.Destination) dimse.Dialer {
+	return dimse.Dialer{
 		CallingAETitle: dicom.AETitle(d.CallingAETitle),
 		CalledAETitle:  dicom.AETitle(d.CalledAETitle),
 		DialTimeout:    d.Timeouts.Dial,
 		ACSETimeout:    d.Timeouts.ACSE,
 		ReadTimeout:    d.Timeouts.Read,
 		WriteTimeout:   d.Timeouts.Write,
-		Log:            log,
 	}
+}
+
+// Dialer is the whole Requestor, for whoever calls a destination: the daemon, or a person by hand. Contexts are the
+// caller's.
+func Dialer(d configs.Destination, log *slog.Logger) (dimse.Dialer, error) {
+	dialer := Requestor(d)
+	dialer.Log = log
 	err := secure(&dialer, &d, log)
 	return dialer, err
 }

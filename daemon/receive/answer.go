@@ -3,6 +3,7 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse"
@@ -29,20 +30,47 @@ func (r *refusal) Error() string {
 
 func (r *refusal) Unwrap() error { return r.cause }
 
-// answer turns an error of store into what the peer is told (PS3.4 Table
-// B.2-1). The statuses say whose turn it is: after A700H and 0110H the object
-// was not at fault and may be sent again; after A900H and C000H it was.
-func answer(err error) dimse.Result {
-	var r *refusal
-	switch {
-	case errors.As(err, &r):
-		return dimse.Result{Status: r.status, ErrorComment: r.comment}
-	case errors.Is(err, spool.ErrFull):
-		return dimse.Result{Status: dimse.StatusOutOfResources, ErrorComment: "disk full: keep the object and send it again later"}
-	case errors.Is(err, dimse.ErrObjectTooLarge):
-		return dimse.Result{Status: dimse.StatusOutOfResources, ErrorComment: "object is larger than the configured maximum"}
-	case errors.Is(err, errBrokenOff): // nobody is there to read it
-		return dimse.Result{Status: dimse.StatusProcessingFailure, ErrorComment: "object broken off"}
+// Answers lists every status that a C-STORE gets from a Receiver, and when (PS3.4
+// Table B.2-1). The statuses say whose turn it is: after A700H and 0110H the
+// object was not at fault and may be sent again; after A900H and C000H it was.
+func Answers() []dimse.Policy[dimse.Status] {
+	all := []dimse.Policy[dimse.Status]{
+		{Answer: dimse.StatusSuccess, When: "the object is on disk, with its directory entry and its row in the ledger; again, where the same data set was there already"},
+		{Answer: dimse.StatusDataSetMismatch, When: "the SOP Class or Instance UID of the data set is not that of the command"},
+		{Answer: dimse.StatusCannotUnderstand, When: "the data set lacks the SOP Class, SOP Instance, Study or Series Instance UID, or is malformed before them"},
 	}
-	return dimse.Result{Status: dimse.StatusProcessingFailure, ErrorComment: "could not be stored: see the log, then send it again"}
+	for _, f := range append(slices.Clone(faults), otherFault) {
+		if f.when != "" {
+			all = append(all, dimse.Policy[dimse.Status]{Answer: f.status, When: f.when})
+		}
+	}
+	return all
+}
+
+// fault is a failure that the object is not to blame for.
+type fault struct {
+	err           error
+	status        dimse.Status
+	comment, when string // when is empty where the association is gone, and with it who would read the answer
+}
+
+var faults = []fault{
+	{spool.ErrFull, dimse.StatusOutOfResources, "disk full: keep the object and send it again later", "the disk is full, or its free space below the reserve"},
+	{dimse.ErrObjectTooLarge, dimse.StatusOutOfResources, "object is larger than the configured maximum", ""},
+	{errBrokenOff, dimse.StatusProcessingFailure, "object broken off", ""},
+}
+
+var otherFault = fault{nil, dimse.StatusProcessingFailure, "could not be stored: see the log, then send it again", "any other failure of ours"}
+
+// answer turns an error of store into what the peer is told.
+func answer(err error) dimse.Result {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return dimse.Result{Status: r.status, ErrorComment: r.comment}
+	}
+	for _, f := range faults {
+		if errors.Is(err, f.err) {
+			return dimse.Result{Status: f.status, ErrorComment: f.comment}
+		}
+	}
+	return dimse.Result{Status: otherFault.status, ErrorComment: otherFault.comment}
 }

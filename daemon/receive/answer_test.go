@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -28,6 +29,10 @@ func TestAnswer(t *testing.T) {
 		result := answer(tc.err)
 		if result.Status != tc.status {
 			t.Errorf("%v: status %v, want %v", tc.err, result.Status, tc.status)
+		}
+		told := func(a dimse.Policy[dimse.Status]) bool { return a.Answer == tc.status && a.When != "" }
+		if !slices.ContainsFunc(Answers(), told) {
+			t.Errorf("%v: status %v is not among the answers that are told of", tc.err, tc.status)
 		}
 		if n := len(result.ErrorComment); n < 1 || n > 64 {
 			t.Errorf("%v: comment of %d characters: %q", tc.err, n, result.ErrorComment)

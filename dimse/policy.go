@@ -1,0 +1,47 @@
+package dimse
+
+// A Policy is an answer that a [Server] gives by itself, and when. The tables of
+// them are for people, in the conformance statement; tests hold the Server to
+// them.
+type Policy[T any] struct {
+	Answer T
+	When   string
+}
+
+// Rejections lists why a Server refuses associations.
+func Rejections() []Policy[Rejection] {
+	return []Policy[Rejection]{
+		{RejectProtocolVersion, "bit 0 of the protocol version is not set"},
+		{RejectTransientACSE, "the maximum length that the peer accepts leaves no room for an answer"},
+		{RejectApplicationContext, "the application context name is not DICOM's"},
+		{RejectCalledAETitle, "the called AE title is not ours, and not any is accepted"},
+		{RejectCallingAETitle, "the calling AE title is not among those configured, is blank, or is no AE title"},
+		{RejectLocalLimitExceeded, "as many associations are open as may be, in all or from the peer's host"},
+		{RejectTemporaryCongestion, "the disk is nearly full, and storage is proposed: try again later"},
+	}
+}
+
+// StoreRefusals lists the statuses with which a Server answers a C-STORE-RQ
+// before any [Handler] is asked.
+func StoreRefusals() []Policy[Status] {
+	return []Policy[Status]{
+		{StatusNoSuchSOPClass, "the Affected SOP Class UID is none that is accepted"},
+		{StatusSOPClassNotSupported, "the Affected SOP Class UID is not the abstract syntax of the presentation context"},
+		{StatusMissingAttribute, "there is no Affected SOP Instance UID"},
+		{StatusInvalidObjectInstance, "the Affected SOP Instance UID is not a UID"},
+		{StatusCannotUnderstand, "there is no data set"},
+		{StatusUnrecognizedOperation, "the context is one of Verification"},
+	}
+}
+
+// Aborts lists why a Server aborts an association.
+func Aborts() []string {
+	return []string{
+		"a breach of PS3.7 or PS3.8: a PDU that is invalid, unrecognised or unexpected, a context that was not accepted, a command set that cannot be read",
+		"no association request within the ARTIM time-out",
+		"silence between messages longer than the idle time-out",
+		"a stall in mid-message longer than the read time-out, or our answer untaken for the write time-out",
+		"an object larger than the maximum",
+		"the end of the program, after its grace",
+	}
+}

@@ -1,0 +1,96 @@
+package dimse_test
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"testing"
+
+	"ichwatch/dimse"
+	"ichwatch/dimse/command"
+	"ichwatch/dimse/dicom"
+	"ichwatch/dimse/dimsetest"
+	"ichwatch/dimse/pdu"
+)
+
+// Each rejection of which people are told happens, and for its reason.
+func TestRejectionsAreAsTold(t *testing.T) {
+	congested := dimse.RejectTemporaryCongestion
+	causes := map[dimse.Rejection]struct {
+		server  func(*dimse.Server)
+		request func(*pdu.AssociateRQ)
+	}{
+		dimse.RejectProtocolVersion:    {request: func(rq *pdu.AssociateRQ) { rq.ProtocolVersion = 2 }},
+		dimse.RejectTransientACSE:      {request: func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 6 }},
+		dimse.RejectApplicationContext: {request: func(rq *pdu.AssociateRQ) { rq.ApplicationContext = "1.2.3" }},
+		dimse.RejectCalledAETitle:      {request: func(rq *pdu.AssociateRQ) { rq.CalledAETitle = pdu.AETitleField("OTHER") }},
+		dimse.RejectCallingAETitle:     {server: func(s *dimse.Server) { s.Peers = []dimse.Peer{{CallingAETitle: "CT1"}} }},
+		dimse.RejectLocalLimitExceeded: {server: func(s *dimse.Server) { s.MaxAssociations = 1 }},
+		dimse.RejectTemporaryCongestion: {server: func(s *dimse.Server) {
+			s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection { return &congested }
+		}},
+	}
+	for _, policy := range dimse.Rejections() {
+		cause, ok := causes[policy.Answer]
+		if !ok || policy.When == "" {
+			t.Errorf("%s is told of (%q), and nobody knows how to bring it about", policy.Answer, policy.When)
+			continue
+		}
+		var configure []func(*dimse.Server)
+		if cause.server != nil {
+			configure = append(configure, cause.server)
+		}
+		s := dimsetest.NewServer(t, newRecorder(), configure...)
+		if policy.Answer == dimse.RejectLocalLimitExceeded {
+			establish(t, s)
+		}
+		rq := associateRQ()
+		if cause.request != nil {
+			cause.request(rq)
+		}
+		p := dimsetest.Dial(t, s.Addr)
+		p.SendPDU(rq)
+		rj, ok := p.ExpectPDU(pdu.TypeAssociateRJ).(*pdu.AssociateRJ)
+		if got := (dimse.Rejection{Result: rj.Result, Source: rj.Source, Reason: rj.Reason}); !ok || got != policy.Answer {
+			t.Errorf("%s: rejected as %s", policy.When, got)
+		}
+		p.Close()
+		delete(causes, policy.Answer)
+	}
+	for r := range causes {
+		t.Errorf("%s happens and is not told of", r)
+	}
+}
+
+// Each status with which a Server answers by itself is told of.
+func TestStoreRefusalsAreAsTold(t *testing.T) {
+	s := dimsetest.NewServer(t, newRecorder())
+	p, _ := establish(t, s)
+	got := map[dimse.Status]bool{}
+	for _, change := range []func(rq *command.CStoreRQ) (context byte){
+		func(rq *command.CStoreRQ) byte { rq.AffectedSOPClassUID = "1.2.3"; return 3 },
+		func(rq *command.CStoreRQ) byte { rq.AffectedSOPClassUID = dicom.MRImageStorage; return 3 },
+		func(rq *command.CStoreRQ) byte { rq.AffectedSOPInstanceUID = ""; return 3 },
+		func(rq *command.CStoreRQ) byte { rq.AffectedSOPInstanceUID = "x"; return 3 },
+		func(rq *command.CStoreRQ) byte { return 3 },
+		func(rq *command.CStoreRQ) byte { rq.AffectedSOPClassUID = dicom.Verification; return 1 },
+	} {
+		rq := storeRQ()
+		rq.DataSet = false
+		on := change(rq)
+		p.Send(commandPDU(t, on, rq))
+		rsp, ok := expectMessage(t, p, on).(*command.CStoreRSP)
+		if !ok {
+			t.Fatal("no C-STORE-RSP")
+		}
+		got[rsp.Status] = true
+	}
+	release(t, p)
+	told := map[dimse.Status]bool{}
+	for _, r := range dimse.StoreRefusals() {
+		told[r.Answer] = r.When != ""
+	}
+	if !maps.Equal(got, told) {
+		t.Errorf("answered %v, told %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(told)))
+	}
+}
