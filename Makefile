@@ -25,7 +25,7 @@ RUNTIME := $(abspath bin/libonnxruntime.so.1)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/ichwatch (needs Go and a C compiler)
@@ -68,6 +68,11 @@ fuzz: ## each fuzz target for FUZZTIME
 .PHONY: bench
 bench: runtime ## every benchmark
 	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) ./...
+
+# Alone, because what else the machine does would be measured too.
+.PHONY: throughput
+throughput: ## slices/s in and out beside DCMTK and Orthanc; on an idle machine
+	@go test -run '^$$' -bench '^BenchmarkThroughput$$' -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) ./daemon/app
 
 .PHONY: lint
 lint: ## go vet, gofumpt, staticcheck

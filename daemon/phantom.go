@@ -25,7 +25,7 @@ them. The same seed writes the same studies. They show no person.`,
 		Example: `  ichwatch phantom studies                            one study of each class
   ichwatch phantom studies --studies 20 --seed 7      a set of 120
   ichwatch phantom bleeds --class epidural,subdural
-  storescu +sd +r -aec ICHWATCH localhost 11112 studies/normal-0001`,
+  ichwatch send localhost:11112 studies/normal-0001 --called ICHWATCH`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch len(args) {
 			case 0:

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ichwatch/configs"
 	"ichwatch/daemon/phantom"
@@ -267,7 +268,9 @@ func TestPromise2_FromEveryPeerToEveryPeer(t *testing.T) {
 			cfg := config(t)
 			for _, a := range all {
 				a.clear(t)
-				cfg.Destinations = append(cfg.Destinations, destination(strings.ToLower(a.name), a.port))
+				pacs := destination(strings.ToLower(a.name), a.port)
+				pacs.Timeouts.ACSE = time.Minute // an interpreted one on a busy machine takes its time
+				cfg.Destinations = append(cfg.Destinations, pacs)
 			}
 			d := start(t, cfg)
 			s.send(t, d.port, files)
