@@ -1,6 +1,7 @@
 package dimse_test
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -92,5 +93,40 @@ func TestStoreRefusalsAreAsTold(t *testing.T) {
 	}
 	if !maps.Equal(got, told) {
 		t.Errorf("answered %v, told %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(told)))
+	}
+}
+
+// Dialer.MaxSendPDU holds towards a peer that has no limit of its own.
+func TestMaxSendPDU(t *testing.T) {
+	const most = 4096
+	addr := dimsetest.Listen(t, func(p *dimsetest.Peer) {
+		accept(p, func(ac *pdu.AssociateAC) { ac.UserInformation.MaximumLength = 0 })
+		v, _ := p.ExpectPData()
+		fragments := 0
+		for !v.Last || v.Command {
+			v, _ = p.ExpectPData()
+			if fragments++; v.Length == 0 || v.Length+pdu.PDVHeaderLength > most {
+				t.Errorf("a fragment of %d bytes", v.Length)
+				return
+			}
+		}
+		if fragments < 2 {
+			t.Errorf("%d fragments", fragments)
+		}
+		p.Send(commandPDU(t, 3, &command.CStoreRSP{AffectedSOPClassUID: dicom.CTImageStorage, MessageIDBeingRespondedTo: 1, AffectedSOPInstanceUID: "1.2.3.4"}))
+		p.ExpectPDU(pdu.TypeReleaseRQ)
+		p.SendPDU(&pdu.ReleaseRP{})
+	})
+	d := dialer()
+	d.MaxSendPDU = most
+	a, err := d.Dial(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, err := a.Store(t.Context(), ctRequest(), bytes.NewReader(ctDataSet("1.2.3.4", 64, 64))); err != nil || result.Status != dimse.StatusSuccess {
+		t.Errorf("%v, %v", result, err)
+	}
+	if err := a.Release(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

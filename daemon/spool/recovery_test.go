@@ -391,3 +391,32 @@ func TestRecoveryAdoptsInBatches(t *testing.T) {
 		t.Errorf("adopted %d in more than one batch, want 300", r.Adopted)
 	}
 }
+
+// A file in a private transfer syntax finds its study again: the elements before the pixels are readable all the same.
+func TestRecoveryReadsPrivateSyntaxes(t *testing.T) {
+	s := open(t, Options{})
+	c := newSlice("1.2", 1)
+	meta := c.meta()
+	meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+	in, err := s.Create(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Discard()
+	data := c.dataSet()
+	h, err := dicom.ScanBytes(data, dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, data), dicom.ScanOptions{Want: placesInstance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.Commit(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	s = damage(t, s, func(dir string) { ruinLedger(t, dir) })
+	records, err := s.Studies(t.Context(), Filter{})
+	if err != nil || len(records) != 1 || records[0].StudyInstanceUID != "1.2" {
+		t.Errorf("after the ledger was lost: %+v, %v", records, err)
+	}
+}
