@@ -37,10 +37,11 @@ the result as another model folder. Everything before that layer stays as it is.
 It needs no GPU and no network.
 
 The new layer is pulled towards the old one; how strongly, and how good the result
-is, cross-validation tells whose folds are made of whole patients. Thresholds are
-chosen from the same out-of-fold predictions, and are its only operating point,
-under the name of the one that it starts from. The folder holds a card with the
-figures before and after. Models of an ensemble are adapted one by one.
+is, cross-validation tells whose folds are made of whole patients. The thresholds of
+its operating points (sensitive, balanced, specific) come from the same out-of-fold
+predictions, and so does what is expected of them, each fold being judged by
+thresholds that the others chose. The folder holds a card with the figures before
+and after. Models of an ensemble are adapted one by one.
 
 It refuses sets with fewer than ` + fmt.Sprint(adapt.MinimumPatients) + ` patients with a hemorrhage or without one; a class
 that fewer patients show keeps its weights. It refuses a result that is worse out
@@ -142,7 +143,7 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 		if !c.Adapted {
 			what = "as it was"
 		}
-		fmt.Fprintf(&b, "%-17s %s, shown by %d of %d %s; threshold %.4g, was %.4g\n", c.Class, what, c.Patients, s.Patients, s.Units(), s.ThresholdsAfter[c.Class], s.ThresholdsBefore[c.Class])
+		fmt.Fprintf(&b, "%-17s %s, shown by %d of %d %s; threshold %.4g, was %.4g\n", c.Class, what, c.Patients, s.Patients, s.Units(), s.Default().Thresholds[c.Class], s.ThresholdsBefore[c.Class])
 	}
 	b.WriteString("any hemorrhage, before and after (out of fold):\n")
 	for _, line := range []struct {
@@ -151,10 +152,17 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 	}{
 		{"AUC of slices", s.Before.Slices.Any.AUC, s.After.Slices.Any.AUC},
 		{"AUC of studies", s.Before.Studies.Any.AUC, s.After.Studies.Any.AUC},
-		{"sensitivity of studies", s.Before.Studies.Any.Sensitivity, s.After.Studies.Any.Sensitivity},
-		{"specificity of studies", s.Before.Studies.Any.Specificity, s.After.Studies.Any.Specificity},
 	} {
-		fmt.Fprintf(&b, "  %-23s %s  %s\n", line.what, adapt.Figure(line.before), adapt.Figure(line.after))
+		fmt.Fprintf(&b, "  %-15s %s  %s\n", line.what, adapt.Figure(line.before), adapt.Figure(line.after))
+	}
+	b.WriteString("operating points, and what is expected of studies (by thresholds chosen on others):\n")
+	fmt.Fprintf(&b, "  %-18s sensitivity %s, specificity %s\n", "before", adapt.Figure(s.Before.Studies.Any.Sensitivity), adapt.Figure(s.Before.Studies.Any.Specificity))
+	for _, o := range s.Points {
+		name := o.Name
+		if name == s.DefaultPoint {
+			name += ", default"
+		}
+		fmt.Fprintf(&b, "  %-18s %v\n", name, o.Expected.Study)
 	}
 	if len(s.Worse) > 0 {
 		fmt.Fprintf(&b, "worse than before: %s\n", strings.Join(s.Worse, "; "))

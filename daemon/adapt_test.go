@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"ichwatch/daemon/app"
@@ -17,6 +17,7 @@ import (
 	"ichwatch/daemon/phantom"
 	"ichwatch/daemon/triage"
 	"ichwatch/infer"
+	"ichwatch/infer/adapt"
 	"ichwatch/infer/ensemble"
 	"ichwatch/infer/graph"
 	"ichwatch/infer/manifest"
@@ -85,11 +86,11 @@ func TestAdaptEndToEnd(t *testing.T) {
 		}
 	}
 	var s struct {
-		Model      struct{ Name, SHA256 string }
-		Patients   int
-		Thresholds map[infer.Class]float64
-		Before     figures
-		After      figures `json:"after_out_of_fold"`
+		Model    struct{ Name, SHA256 string }
+		Patients int
+		Points   []manifest.OperatingPoint `json:"operating_points"`
+		Before   figures
+		After    figures `json:"after_out_of_fold"`
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &s); err != nil {
 		t.Fatal(err)
@@ -112,12 +113,11 @@ func TestAdaptEndToEnd(t *testing.T) {
 		from["name"] != old.Name || from["sha256"] != old.SHA256() || m.Provenance["patients"] != 20 || m.IntendedUse != old.IntendedUse {
 		t.Errorf("%s\nprovenance %v", &stdout, m.Provenance)
 	}
-	point, err := m.Point(old.DefaultPoint)
-	if err != nil {
-		t.Fatal(err)
+	if point, err := m.Point(""); err != nil || point.Name != adapt.DefaultGoal {
+		t.Errorf("the default point is %v (%v)", point, err)
 	}
-	if !maps.Equal(point.Thresholds, s.Thresholds) || point.Expected != nil {
-		t.Errorf("operating point %+v, thresholds in the summary %v", point, s.Thresholds)
+	if !reflect.DeepEqual(m.OperatingPoints, s.Points) || len(s.Points) != len(adapt.Goals()) || s.Points[0].Expected == nil {
+		t.Errorf("operating points\n%+v\nin the summary\n%+v", m.OperatingPoints, s.Points)
 	}
 	head, err := graph.FindHead(m.Model(), m.Outputs.Logits, m.Outputs.CAM)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ichwatch/daemon/spool"
+	"ichwatch/infer"
 	"ichwatch/infer/adapt"
 	"ichwatch/infer/assess"
 	"ichwatch/infer/ensemble"
@@ -74,15 +75,25 @@ func (s *site) compare(sum *adapt.Summary, r *adapt.Result, o assess.Options) er
 	for k, i := range s.slices {
 		probabilities[i] = r.OutOfFold[k]
 	}
-	// Scores do not depend on thresholds: the old rule serves to find new ones.
-	b := s.base
-	scored, _, _ := s.Answered(b.Rule(), probabilities).Data(b.Classes, b.Thresholds)
-	thresholds, err := adapt.ChooseThresholds(b.Thresholds, b.Classes, r.Adapted(), scored.Slices, adapt.DefaultTarget)
-	if err != nil {
-		return err
+	// Scores do not depend on thresholds: a rule that nothing meets serves to find some.
+	b, nothing := s.base, map[infer.Class]float64{}
+	for _, c := range b.Classes {
+		nothing[c] = 1
 	}
-	thresholds = adapt.RaiseThresholds(thresholds, b.Classes, scored.Studies, adapt.DefaultTarget)
-	sum.ThresholdsBefore, sum.ThresholdsAfter = b.Thresholds, thresholds
+	scored, _, _ := s.Answered(study.NewRule(b.Classes, nothing, b.StudyRule), probabilities).Data(b.Classes, nothing)
+	protocol := fmt.Sprintf("%d-fold cross-validation by %s on the %d of the site, thresholds of each fold from the others", adapt.Folds, r.Unit, r.Patients)
+	sum.ThresholdsBefore, sum.DefaultPoint = b.Thresholds, adapt.DefaultGoal
+	for _, g := range adapt.Goals() {
+		point, err := g.Point(&scored, r.Fold, protocol)
+		if err != nil {
+			return fmt.Errorf("operating point %s: %w", g.Name, err)
+		}
+		sum.Points = append(sum.Points, point)
+		if point.Name == b.Point { // the site had chosen it
+			sum.DefaultPoint = b.Point
+		}
+	}
+	thresholds := sum.Default().Thresholds
 	afterwards, _, _ := s.Answered(study.NewRule(b.Classes, thresholds, b.StudyRule), probabilities).Data(b.Classes, thresholds)
 
 	before, err := assess.Assess(s.before, o)
@@ -107,7 +118,7 @@ func (s *site) write(ctx context.Context, f *manifest.Folder, sum *adapt.Summary
 	hash := sha256.Sum256(model)
 	sum.To.SHA256 = hex.EncodeToString(hash[:])
 	text, err := s.model.Adapted(manifest.Adaptation{
-		Name: sum.To.Name, SHA256: sum.To.SHA256, Point: s.base.Point, Thresholds: sum.ThresholdsAfter,
+		Name: sum.To.Name, SHA256: sum.To.SHA256, Points: sum.Points, DefaultPoint: sum.DefaultPoint,
 		Provenance: map[string]any{
 			"adapted_at": sum.Created.Format(time.RFC3339), "program": sum.Program, "unit": sum.Unit, "patients": sum.Patients,
 			"slices": sum.Slices, "classes": r.Adapted(), "strength": sum.Strength.String(),

@@ -86,6 +86,7 @@ type Result struct {
 	Head Head
 	// Classes are the hemorrhage classes of the model, in its order.
 	Classes       []ClassCount
+	Unit          string     // what is counted as a patient, of Options
 	Patients      int        // all of them
 	With, Without int        // with a hemorrhage; surely without one
 	Learnt        int        // slices that were learnt from
@@ -93,6 +94,7 @@ type Result struct {
 	FoldStrengths []Strength // of the fits behind OutOfFold
 	Tried         []Trial
 	OutOfFold     [][]float64 // probabilities of each slice, from fits without its patient
+	Fold          map[int]int // of each patient, 0 to Folds-1
 }
 
 // ClassCount is how often a class is there.
@@ -156,7 +158,7 @@ func Adapt(ctx context.Context, d *Data, start Head, o Options) (*Result, error)
 		return nil, fmt.Errorf("adapt: %w", err)
 	}
 	census := d.census()
-	r := &Result{Classes: census.classes, Patients: len(census.patients), With: census.with, Without: census.without}
+	r := &Result{Unit: o.Unit, Classes: census.classes, Patients: len(census.patients), With: census.with, Without: census.without}
 	if r.With < MinimumPatients || r.Without < MinimumPatients || len(r.Adapted()) == 0 {
 		return nil, &TooLittleError{Unit: o.Unit, With: r.With, Without: r.Without, Classes: r.Classes}
 	}
@@ -189,8 +191,9 @@ func Adapt(ctx context.Context, d *Data, start Head, o Options) (*Result, error)
 		heads[k] = t.head(v.changes[k][s])
 		r.FoldStrengths = append(r.FoldStrengths, strengths[s])
 	}
-	r.OutOfFold = make([][]float64, len(d.Slices))
+	r.OutOfFold, r.Fold = make([][]float64, len(d.Slices)), map[int]int{}
 	for i, s := range d.Slices {
+		r.Fold[s.Patient] = fold[i]
 		r.OutOfFold[i] = heads[fold[i]].Probabilities(d.Activation, s.Features)
 	}
 	return r, nil

@@ -7,6 +7,7 @@ import (
 
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/manifest"
 )
 
 // Card writes the summary as the card of the adapted model, in Markdown.
@@ -30,18 +31,26 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	if len(s.Worse) > 0 {
 		p("**Worse than before: %s.** It was written all the same because that was asked for.", strings.Join(s.Worse, "; "))
 	}
-	p("At the thresholds below. Those of after were chosen on the very predictions that they are described with, which flatters them.")
-	s.table(&b, "sensitivity", func(b assess.Binary) assess.Estimate { return b.Sensitivity })
-	s.table(&b, "specificity", func(b assess.Binary) assess.Estimate { return b.Specificity })
+	p("## Operating points")
+	p("Sensitivity / specificity of the model before, on these very slices, and what is to be expected of each operating point of the adapted one: %s. The default is %s.", s.Points[0].Expected.Protocol, s.DefaultPoint)
+	s.points(&b)
 
 	p("## What was fitted")
-	fmt.Fprintf(&b, "| class | %s | slices | weights | threshold before | after |\n|---|---:|---:|---|---:|---:|\n", units)
+	fmt.Fprintf(&b, "| class | %s | slices | weights | threshold before |", units)
+	for _, o := range s.Points {
+		fmt.Fprintf(&b, " %s |", o.Name)
+	}
+	fmt.Fprintf(&b, "\n|---|---:|---:|---|---:|%s\n", strings.Repeat("---:|", len(s.Points)))
 	for _, c := range s.Classes {
 		weights := "fitted"
 		if !c.Adapted {
 			weights = fmt.Sprintf("as they were: fewer than %d %s", MinimumPatients, units)
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %s | %.4g | %.4g |\n", c.Class, c.Patients, c.Slices, weights, s.ThresholdsBefore[c.Class], s.ThresholdsAfter[c.Class])
+		fmt.Fprintf(&b, "| %s | %d | %d | %s | %.4g |", c.Class, c.Patients, c.Slices, weights, s.ThresholdsBefore[c.Class])
+		for _, o := range s.Points {
+			fmt.Fprintf(&b, " %.4g |", o.Thresholds[c.Class])
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString("\n")
 	p("Cross-entropy by L-BFGS, a third of the weight on slices without a hemorrhage, the rest in equal parts on the fitted classes (slices that show only others weigh as those do on average); pulled towards the old weights. The strength of the pull is %s, which lost least in cross-validation over %d folds of whole %s:", s.Strength, Folds, units)
@@ -49,10 +58,13 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	for _, t := range s.Tried {
 		fmt.Fprintf(&b, "| %s | %.4f |\n", t.Strength, t.Loss)
 	}
-	t := DefaultTarget
 	b.WriteString("\n")
-	p("For the figures above the strength was chosen for each fold without it (%s). Thresholds: a slice sensitivity of at least %g for each fitted class on those predictions, within %g to %g, then raised until whole studies without a hemorrhage reach a specificity of %g.",
-		strengthList(s.FoldStrengths), t.SliceSensitivity, t.Floor, t.Ceiling, t.StudySpecificity)
+	var goals []string
+	for _, g := range Goals() {
+		goals = append(goals, fmt.Sprintf("%s for %v", g.Name, g))
+	}
+	p("For the figures above the strength was chosen for each fold without it (%s). Thresholds are those at which each class flags the same share of the slices without a hemorrhage, the share being chosen on those predictions: %s.",
+		strengthList(s.FoldStrengths), strings.Join(goals, ", "))
 	p("Of %d slices run through the new model, the logits lie within %.1g of head times features, and the mean of each activation map plus its bias within %.1g of the logit.", s.Recomputed.Slices, s.Recomputed.Logits, s.Recomputed.Maps)
 
 	p("## What it does not say")
@@ -77,6 +89,41 @@ func (s *Summary) table(b *strings.Builder, title string, of func(assess.Binary)
 	for i, before := range s.Before.Studies.Classes {
 		row("studies", before, s.After.Studies.Classes[i])
 	}
+	b.WriteString("\n")
+}
+
+// points sets the model before beside what is expected of each operating point.
+func (s *Summary) points(b *strings.Builder) {
+	b.WriteString("| | before |")
+	for _, o := range s.Points {
+		fmt.Fprintf(b, " %s |", o.Name)
+	}
+	fmt.Fprintf(b, "\n|---|---:|%s\n", strings.Repeat("---:|", len(s.Points)))
+	row := func(what string, before assess.Binary, of func(*manifest.Expected) (manifest.Figures, bool)) {
+		if before.Name == infer.Normal.String() {
+			return
+		}
+		fmt.Fprintf(b, "| %s, %s | %s / %s |", what, before.Name, Figure(before.Sensitivity), Figure(before.Specificity))
+		for _, o := range s.Points {
+			if f, ok := of(o.Expected); ok {
+				fmt.Fprintf(b, " %v / %v |", f.Sensitivity, f.Specificity)
+			} else {
+				b.WriteString(" - |")
+			}
+		}
+		b.WriteString("\n")
+	}
+	question := func(q manifest.Question) func(*manifest.Expected) (manifest.Figures, bool) {
+		return func(e *manifest.Expected) (f manifest.Figures, ok bool) {
+			f, ok = e.Slice[q]
+			return f, ok
+		}
+	}
+	row("slices", s.Before.Slices.Any, question(manifest.AnyHemorrhage))
+	for _, before := range s.Before.Slices.Classes {
+		row("slices", before, question(manifest.Question(before.Name)))
+	}
+	row("studies", s.Before.Studies.Any, func(e *manifest.Expected) (manifest.Figures, bool) { return e.Study, true })
 	b.WriteString("\n")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/manifest"
 )
 
 // Schema is the summary's schema id.
@@ -34,11 +35,14 @@ type Summary struct {
 	FoldStrengths []Strength `json:"strengths_of_folds"`
 	Tried         []Trial    `json:"strengths_tried"`
 
-	ThresholdsBefore map[infer.Class]float64 `json:"thresholds_before"`
-	ThresholdsAfter  map[infer.Class]float64 `json:"thresholds"`
+	ThresholdsBefore map[infer.Class]float64   `json:"thresholds_before"` // those in use
+	Points           []manifest.OperatingPoint `json:"operating_points"`
+	DefaultPoint     string                    `json:"operating_point"` // of Points, by its name
 
 	// Before is the model that the adaptation started from, After what fits without
-	// the patient in question say, both on the same slices. Curves are left out.
+	// the patient in question say, at the default operating point, both on the same
+	// slices. Curves are left out. What is to be expected of sensitivity and
+	// specificity afterwards stands in Points: thresholds were chosen on these slices.
 	Before *assess.Figures `json:"before"`
 	After  *assess.Figures `json:"after_out_of_fold"`
 	Worse  []string        `json:"worse"` // what is worse after than before; empty where nothing is that counts
@@ -64,6 +68,16 @@ type Recomputed struct {
 func (s *Summary) Describe(r *Result) {
 	s.Patients, s.With, s.Without, s.Slices, s.Classes = r.Patients, r.With, r.Without, r.Learnt, r.Classes
 	s.Strength, s.FoldStrengths, s.Tried = r.Strength, r.FoldStrengths, r.Tried
+}
+
+// Default is the default operating point.
+func (s *Summary) Default() *manifest.OperatingPoint {
+	for i := range s.Points {
+		if s.Points[i].Name == s.DefaultPoint {
+			return &s.Points[i]
+		}
+	}
+	return nil
 }
 
 // Compare takes the figures of both into the summary, and says what is worse: the

@@ -71,13 +71,24 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 	s := &Summary{
 		Schema: Schema, Disclaimer: "Not a medical device.", Program: "ichwatch test", Created: time.Date(2026, 2, 3, 4, 5, 0, 0, time.UTC),
 		From: Ref{"base", strings.Repeat("ab", 32)}, To: Ref{"north", strings.Repeat("cd", 32)}, Unit: "study",
-		ThresholdsBefore: half(), ThresholdsAfter: half(), Recomputed: Recomputed{63, 2e-6, 3e-6},
+		ThresholdsBefore: half(), DefaultPoint: "balanced", Recomputed: Recomputed{63, 2e-6, 3e-6},
 	}
 	s.Describe(&Result{
 		Patients: 20, With: 14, Without: 6, Learnt: 60, Strength: Strength(math.Inf(1)), FoldStrengths: []Strength{0.1, Strength(math.Inf(1))},
 		Tried:   []Trial{{Strength(math.Inf(1)), 0.5}, {0.1, 0.625}},
 		Classes: []ClassCount{{infer.Epidural, 12, 20, true}, {infer.Subarachnoid, 3, 5, false}},
 	})
+	d, fold := answers(60)
+	for _, g := range Goals() {
+		o, err := g.Point(d, fold, "so kept apart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range infer.Classes()[1:] {
+			o.Thresholds[c] = 0.25
+		}
+		s.Points = append(s.Points, o)
+	}
 	s.Compare(figures(t, 0.9), figures(t, 0.7), []infer.Class{infer.Epidural})
 	var card, text bytes.Buffer
 	if err := s.Card(&card, "Tests only."); err != nil {
@@ -86,7 +97,8 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 	for _, part := range []string{
 		"# north\n\n**Not a medical device.** Tests only.", strings.Repeat("ab", 32), strings.Repeat("cd", 32),
 		"| studies | 20: 14 with a hemorrhage, 6 without |", "| slices, any hemorrhage | 0.9", "| studies, subdural | 0.", "**Worse than before: AUC",
-		"| epidural | 12 | 20 | fitted | 0.5 | 0.5 |", "| subarachnoid | 3 | 5 | as they were: fewer than 10 studies | 0.5 | 0.5 |",
+		"| epidural | 12 | 20 | fitted | 0.5 | 0.25 | 0.25 | 0.25 |", "| subarachnoid | 3 | 5 | as they were: fewer than 10 studies | 0.5 | 0.25 |",
+		"| | before | sensitive | balanced | specific |\n", "adapted one: so kept apart. The default is balanced.", "sensitive for a study sensitivity of 0.97",
 		"| infinite | 0.5000 |\n| 0.1 | 0.6250 |\n\nFor", "(0.1, infinite)", "within 2e-06", "ichwatch assess --model",
 	} {
 		if !strings.Contains(card.String(), part) {

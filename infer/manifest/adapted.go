@@ -5,16 +5,14 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
-
-	"ichwatch/infer"
 )
 
 // Adaptation is what a model that was adapted from another has of its own.
 type Adaptation struct {
-	Name       string
-	SHA256     string // of the model file, lower-case hex
-	Point      string // name of its only operating point
-	Thresholds map[infer.Class]float64
+	Name         string
+	SHA256       string           // of the model file, lower-case hex
+	Points       []OperatingPoint // in place of all those of the model it comes from
+	DefaultPoint string           // of Points, by its name
 	// Provenance tells how it came about, besides adapted_from.
 	Provenance map[string]any
 }
@@ -22,17 +20,10 @@ type Adaptation struct {
 // adaptedComment stands above an adapted manifest in place of what stood there.
 const adaptedComment = "# Written by `ichwatch adapt`; adapt again rather than change it."
 
-// adaptedPoint is an OperatingPoint of which nothing is expected yet.
-type adaptedPoint struct {
-	Name       string                  `yaml:"name"`
-	Thresholds map[infer.Class]float64 `yaml:"thresholds"`
-}
-
 // Adapted gives the text of the manifest of a model that was adapted from m's.
 // Everything stays as it is written, keys that this release does not know as
-// well, but for what a has. One operating point takes the place of all: neither
-// the others' thresholds nor what was expected of them hold any more. The
-// provenance names the model that it was adapted from and keeps that one's own.
+// well, but for what a has. No operating point of m stays: neither their
+// thresholds nor what was expected of them hold any more. The provenance names the model that it was adapted from and keeps that one's own.
 func (m *Manifest) Adapted(a Adaptation) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(m.text, &document); err != nil {
@@ -43,7 +34,6 @@ func (m *Manifest) Adapted(a Adaptation) ([]byte, error) {
 	if file == nil {
 		return nil, fmt.Errorf("adapt the manifest of %s: it has no model", m.Name)
 	}
-	points := []adaptedPoint{{a.Point, a.Thresholds}}
 	from := map[string]any{"name": m.Name, "sha256": m.SHA256()}
 	if old := at(top, "provenance"); old != nil {
 		from["provenance"] = old
@@ -71,8 +61,8 @@ func (m *Manifest) Adapted(a Adaptation) ([]byte, error) {
 	}{
 		{top, "name", a.Name},
 		{file, "sha256", a.SHA256},
-		{top, "operating_point", a.Point},
-		{top, "operating_points", points},
+		{top, "operating_point", a.DefaultPoint},
+		{top, "operating_points", a.Points},
 		{top, "provenance", provenance},
 	} {
 		if err := set(change.in, change.key, change.value); err != nil {

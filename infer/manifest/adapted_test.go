@@ -28,8 +28,13 @@ later:
 	}
 	m.text = append(bytes.Replace(m.text, []byte(points), []byte(several), 1), added...) // Load would refuse the key, another release's would not
 	text, err := m.Adapted(Adaptation{
-		Name: "north", SHA256: strings.Repeat("ab", 32), Point: "site",
-		Thresholds: map[infer.Class]float64{infer.Epidural: 0.28, infer.Subdural: 0.2},
+		Name: "north", SHA256: strings.Repeat("ab", 32), DefaultPoint: "site",
+		Points: []OperatingPoint{
+			{Name: "site", Thresholds: map[infer.Class]float64{infer.Epidural: 0.28, infer.Subdural: 0.2}},
+			{Name: "calm", Thresholds: map[infer.Class]float64{infer.Epidural: 0.5}, Expected: &Expected{
+				Protocol: "a test", Study: Figures{Figure{0.9, 0.8, 1}, Figure{0.7, 0.6, 0.75}},
+			}},
+		},
 		Provenance: map[string]any{"patients": 41, "adapted_at": "2026-02-03T04:05:06Z"},
 	})
 	if err != nil {
@@ -41,9 +46,15 @@ later:
 		"operating_point: half", "operating_point: site",
 		several, `operating_points:
   - name: site
-    thresholds:
-      epidural: 0.28
-      subdural: 0.2
+    thresholds: {epidural: 0.28, subdural: 0.2}
+  - name: calm
+    thresholds: {epidural: 0.5}
+    expected:
+      protocol: a test
+      slice: {}
+      study:
+        sensitivity: [0.9, 0.8, 1]
+        specificity: [0.7, 0.6, 0.75]
 `,
 		"provenance: {made_by: make_models.py}", `provenance:
   adapted_at: "2026-02-03T04:05:06Z"
@@ -70,7 +81,7 @@ func TestAdaptedLoads(t *testing.T) {
 	for _, name := range []string{"first", "second"} {
 		thresholds := maps.Clone(m.OperatingPoints[0].Thresholds)
 		thresholds[infer.Epidural] /= 2
-		text, err := m.Adapted(Adaptation{Name: name, SHA256: m.SHA256(), Point: name, Thresholds: thresholds})
+		text, err := m.Adapted(Adaptation{Name: name, SHA256: m.SHA256(), DefaultPoint: name, Points: []OperatingPoint{{Name: name, Thresholds: thresholds}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,19 +13,19 @@ import (
 // with them. A model may have several: a site chooses between missing less and
 // alarming less.
 type OperatingPoint struct {
-	Name string `yaml:"name"`
+	Name string `yaml:"name" json:"name"`
 	// Thresholds has, for every hemorrhage class, the probability from which on a
 	// slice counts.
-	Thresholds map[infer.Class]float64 `yaml:"thresholds"`
-	Expected   *Expected               `yaml:"expected"` // nil: not stated
+	Thresholds map[infer.Class]float64 `yaml:"thresholds,flow" json:"thresholds"`
+	Expected   *Expected               `yaml:"expected,omitempty" json:"expected,omitempty"` // nil: not stated
 }
 
 // Expected is how well a model did at an operating point on slices that neither
 // trained it nor chose its thresholds.
 type Expected struct {
-	Protocol string               `yaml:"protocol"` // on what, and how it was kept apart; one line
-	Slice    map[Question]Figures `yaml:"slice"`    // may lack questions
-	Study    Figures              `yaml:"study"`    // any hemorrhage, under the study rule
+	Protocol string               `yaml:"protocol" json:"protocol"` // on what, and how it was kept apart; one line
+	Slice    map[Question]Figures `yaml:"slice" json:"slice"`       // may lack questions
+	Study    Figures              `yaml:"study" json:"study"`       // any hemorrhage, under the study rule
 }
 
 // Question is what is asked of a slice: AnyHemorrhage, or a hemorrhage class by
@@ -50,8 +50,8 @@ func (q *Question) UnmarshalText(text []byte) error {
 
 // Figures are what an alert rests on.
 type Figures struct {
-	Sensitivity Figure `yaml:"sensitivity"`
-	Specificity Figure `yaml:"specificity"`
+	Sensitivity Figure `yaml:"sensitivity,flow" json:"sensitivity"`
+	Specificity Figure `yaml:"specificity,flow" json:"specificity"`
 }
 
 // String gives both with their intervals.

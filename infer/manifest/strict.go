@@ -106,7 +106,7 @@ func (p *problems) structure(key string, n *yaml.Node, v reflect.Value) {
 	fields := map[string]reflect.Value{}
 	var names []string
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Tag.Get("yaml"); name != "" {
+		if name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ","); name != "" {
 			fields[name] = v.Field(i)
 			names = append(names, name)
 		}

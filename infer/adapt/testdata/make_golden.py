@@ -18,34 +18,27 @@ from ichtrain import metrics  # noqa: E402
 CLASSES = ["normal", "epidural", "subdural", "intraventricular", "intraparenchymal", "subarachnoid"]
 
 
-def case(seed: int, slices: int, calm: int, bleeding: int, sensitivity: float, specificity: float) -> dict:
+def case(seed: int, slices: int, calm: int, bleeding: int, point: dict) -> dict:
     rng = np.random.default_rng(seed)
-    labels = rng.random((slices, 6)) < 0.2
-    labels[:6] = True  # every class is there
-    p = np.clip(rng.beta(1, 3, (slices, 6)) + 0.3 * labels, 0, 1)
-    p = np.round(p, 3)  # short to write, and some are equal
-    chosen = metrics.choose_thresholds(p, labels, CLASSES, sensitivity, 0.2, 0.5)
+    p = np.round(rng.beta(1, 6, (slices, 6)), 4)  # short to write, and some are equal
     bleeds = np.arange(calm + bleeding) >= calm
-    scores = np.round(np.clip(rng.beta(1, 3, (len(bleeds), 6)) + 0.3 * (rng.random((len(bleeds), 6)) < 0.4 * bleeds[:, None]), 0, 1), 2)
-    raised = metrics.raise_thresholds(chosen, scores, bleeds, CLASSES, specificity)
+    shown = (rng.random((len(bleeds), 6)) < 0.4) * bleeds[:, None]
+    scores = np.round(np.clip(rng.beta(1, 4, (len(bleeds), 6)) + 0.3 * shown, 0, 1), 4)
     return {
-        "slice_sensitivity": sensitivity,
-        "study_specificity": specificity,
-        "labels": labels.astype(int).tolist(),
-        "probabilities": p.tolist(),
-        "chosen": chosen,
+        **point,
+        "calm": p.tolist(),
         "bleeds": bleeds.tolist(),
         "scores": scores.tolist(),
-        "raised": raised,
+        "thresholds": metrics.choose_thresholds(p, scores, bleeds, CLASSES, point),
     }
 
 
 cases = [
-    case(1, 60, 24, 20, 0.9, 0.95),
-    case(2, 45, 40, 30, 0.9, 0.8),
-    case(3, 30, 0, 5, 0.95, 0.95),
-    case(4, 30, 12, 0, 0.5, 0.5),
-    case(5, 80, 21, 33, 0.7, 0.9),
+    case(1, 60, 24, 20, {"study_sensitivity": 0.97}),
+    case(2, 45, 40, 30, {"study_sensitivity": 0.8}),
+    case(3, 80, 21, 33, {"study_specificity": 0.95}),
+    case(4, 30, 12, 5, {"study_specificity": 0.5}),
+    case(5, 7, 5, 3, {"study_specificity": 1.0}),
 ]
 lines = ",\n".join(json.dumps(c) for c in cases)
 (here / "thresholds.json").write_text(f"[\n{lines}\n]\n")

@@ -17,7 +17,7 @@ import yaml
 
 from . import folds, metrics
 from .data import Set
-from .export import cached_predictions
+from .export import cached_predictions, thresholds_words
 from .recipe import write_atomically
 
 
@@ -109,7 +109,7 @@ def proportion(v: list) -> str:
 def write(recipe: dict, manifest: dict, size: int, data: Set, split: dict, figures: dict, real: Set | None, check: Set | None) -> str:
     f, rule = figures["phantom"], manifest["study_rule"]
     default = manifest["operating_point"]
-    chosen = next(o for o in recipe["operating_points"] if o["name"] == default)
+    words = thresholds_words(next(o for o in recipe["operating_points"] if o["name"] == default), "on its studies")
     parts = f"""# {manifest["name"]}
 
 **Trained on synthetic studies only. For demonstration and commissioning. It must never be used on patients, not even as
@@ -147,7 +147,7 @@ far easier than patients: these figures say that the software works, and nothing
 {slice_table(f)}
 
 `any` is scored by 1 - p(normal) for the AUC, and positive where any class reaches its threshold. The thresholds were
-chosen on the validation split, per class, for a slice sensitivity of at least {chosen["slice_sensitivity"]}, within {chosen["floor"]} to {chosen["ceiling"]}, then raised until whole validation studies without a bleed reach a specificity of {chosen["study_specificity"]}. The most probable class is right on
+chosen on the validation split: {words}. The most probable class is right on
 {number(f["accuracy"])} of the slices. Of {f["doubtful"][0]} slices with less than 20 mm² of blood, {f["doubtful"][1]} were called a hemorrhage.
 
 Whole studies under the study rule: sensitivity {proportion(f["studies"]["sensitivity"])}; specificity

@@ -58,29 +58,10 @@ def study_table(h: HeldOut, rule: dict, slices: np.ndarray) -> tuple[np.ndarray,
 
 
 def choose(h: HeldOut, slices: np.ndarray, rule: dict, point: dict) -> dict[str, float]:
-    """Thresholds of one operating point, from some slices.
-
-    One number moves all thresholds together, the share of slices without a bleed that each class may flag: with four
-    patients of a subtype, thresholds that moved alone would be chosen by those four. The number is the smallest that
-    reaches the point's study sensitivity, or the largest that keeps its study specificity.
-    """
-    classes = h.data.classes[1:]
-    calm = slices[h.data.labels[slices, 0]]
+    """Thresholds of one operating point, from some slices."""
     _, scores, bleeds = study_table(h, rule, slices)
-    best = None
-    for share in np.geomspace(0.0005, 0.4, 120):
-        t = np.array([np.quantile(h.probabilities[calm, c], 1 - share) for c in range(1, len(classes) + 1)])
-        t = np.clip(np.round(t, 3), 0.02, 0.98)
-        positive = (scores[:, 1:] >= t).any(1)
-        sensitivity, specificity = positive[bleeds].mean(), (~positive[~bleeds]).mean()
-        if "study_sensitivity" in point:
-            best = t
-            if sensitivity >= point["study_sensitivity"] - 1e-9:
-                break
-        elif specificity >= point["study_specificity"] - 1e-9 or best is None:
-            best = t
-    assert best is not None
-    return dict(zip(classes, (float(v) for v in best)))
+    calm = h.probabilities[slices[h.data.labels[slices, 0]]]
+    return metrics.choose_thresholds(calm, scores, bleeds, h.data.classes, point)
 
 
 def judge(h: HeldOut, rule: dict, manifest: dict, point: dict) -> dict:

@@ -120,27 +120,16 @@ def choose_points(recipe: dict, data: Set, indices: np.ndarray, p: np.ndarray) -
     members = [data.study[indices] == s for s in studies]
     rule = recipe["manifest"]["study_rule"]
     scores = np.array([metrics.study_scores(data.position[indices][k], p[k], rule) for k in members])
-    points = []
-    for o in recipe["operating_points"]:
-        thresholds = metrics.choose_thresholds(
-            p[kept], data.labels[indices][kept], data.classes, o["slice_sensitivity"], o["floor"], o["ceiling"]
-        )
-        thresholds = metrics.raise_thresholds(
-            thresholds, scores, data.study_bleeds[studies], data.classes, o["study_specificity"]
-        )
-        points.append({"name": o["name"], "thresholds": thresholds})
-    return points
+    calm = p[kept & data.labels[indices, 0]]
+    return [
+        {"name": o["name"], "thresholds": metrics.choose_thresholds(calm, scores, data.study_bleeds[studies], data.classes, o)}
+        for o in recipe["operating_points"]
+    ]  # fmt: skip
 
 
-def thresholds_words(o: dict) -> str:
-    for key, word in (("study_sensitivity", "sensitivity"), ("study_specificity", "specificity")):
-        if key in o and "slice_sensitivity" not in o:
-            return f"{o['name']}: a study {word} of {o[key]} in cross-validation by patient"
-    return (
-        f"{o['name']}: slice sensitivity of at least {o['slice_sensitivity']} per class on the validation studies, within "
-        f"{o['floor']}..{o['ceiling']}, raised where the validation studies ask for it to reach a study specificity of "
-        f"{o['study_specificity']}"
-    )
+def thresholds_words(o: dict, on: str) -> str:
+    word = "sensitivity" if "study_sensitivity" in o else "specificity"
+    return f"{o['name']}: a study {word} of {o[f'study_{word}']} {on}"
 
 
 def manifest_text(manifest: dict) -> str:
@@ -226,7 +215,10 @@ def export(recipe: dict, work: Path, folder: Path) -> None:
     provenance = {
         "data": ATTRIBUTION if patients else "synthetic studies written by `ichwatch phantom`; no patient data",
         "studies": studies,
-        "thresholds": "; ".join(thresholds_words(o) for o in recipe["operating_points"]),
+        "thresholds": "; ".join(
+            thresholds_words(o, "in cross-validation by patient" if patients else "on the validation studies")
+            for o in recipe["operating_points"]
+        ),
         "training": recipe.get("history", "one run of the recipe").strip(),
     }
     write_folder(recipe, folder, recipe["name"], model, points, provenance, PATIENT_USE if patients else INTENDED_USE)

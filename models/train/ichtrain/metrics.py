@@ -58,19 +58,28 @@ def wilson(hits: int, n: int) -> tuple[float, float, float]:
 
 
 def choose_thresholds(
-    probabilities: np.ndarray, labels: np.ndarray, classes: list[str], sensitivity: float, floor: float, ceiling: float
+    calm: np.ndarray, scores: np.ndarray, bleeds: np.ndarray, classes: list[str], point: dict
 ) -> dict[str, float]:
-    """Per hemorrhage class the highest threshold, in hundredths, that reaches the slice sensitivity, kept in floor..ceiling."""
-    out = {}
-    for c, name in enumerate(classes):
-        if c == 0:
-            continue
-        p = np.sort(probabilities[labels[:, c], c])
-        if len(p) == 0:
-            raise ValueError(f"no slice of class {name} to choose a threshold from")
-        at = p[math.floor(len(p) * (1 - sensitivity) + 1e-9)]
-        out[name] = max(floor, min(ceiling, math.floor(float(at) * 100) / 100))
-    return out
+    """Thresholds of one operating point, from the probabilities of the slices without a bleed [slices, classes] and the
+    study scores [studies, classes]. Go package infer/adapt does the same.
+
+    One number moves all thresholds together, the share of slices without a bleed that each class may flag: with four
+    patients of a subtype, thresholds that moved alone would be chosen by those four. The number is the smallest that
+    reaches the point's study sensitivity, or the largest that keeps its study specificity.
+    """
+    best = None
+    for share in np.geomspace(0.0005, 0.4, 120):
+        t = np.clip(np.round(np.quantile(calm[:, 1:], 1 - share, axis=0), 3), 0.02, 0.98)
+        positive = (scores[:, 1:] >= t).any(1)
+        sensitivity, specificity = positive[bleeds].mean(), (~positive[~bleeds]).mean()
+        if "study_sensitivity" in point:
+            best = t
+            if sensitivity >= point["study_sensitivity"] - 1e-9:
+                break
+        elif specificity >= point["study_specificity"] - 1e-9 or best is None:
+            best = t
+    assert best is not None
+    return dict(zip(classes[1:], (float(v) for v in best)))
 
 
 @dataclass
@@ -109,33 +118,6 @@ def study_scores(positions: np.ndarray, probabilities: np.ndarray, rule: dict) -
         if end - start >= rule["slices"]:
             best = np.maximum(best, np.sort(p[start:end], axis=0)[-rule["slices"]])
     return best
-
-
-def raise_thresholds(
-    thresholds: dict[str, float], scores: np.ndarray, bleeds: np.ndarray, classes: list[str], specificity: float
-) -> dict[str, float]:
-    """Thresholds raised until whole studies reach the specificity, at the least cost in study sensitivity.
-
-    scores [studies, classes] are study_scores, bleeds [studies]. Studies without a bleed that may stay positive are
-    chosen one by one: the one whose exclusion keeps the most bleeding studies positive."""
-    names = classes[1:]
-    start = np.array([thresholds[c] for c in names])
-    calm, bleeding = scores[~bleeds, 1:], scores[bleeds, 1:]
-
-    def needed(kept: np.ndarray) -> np.ndarray:
-        above = np.ceil(np.nextafter(calm[kept].max(0, initial=0.0), 1) * 100) / 100
-        return np.maximum(start, np.minimum(above, 0.99))
-
-    kept = np.ones(len(calm), bool)
-    for _ in range(math.floor(len(calm) * (1 - specificity) + 1e-9)):
-        gain = []
-        for i in np.flatnonzero(kept):
-            without = kept.copy()
-            without[i] = False
-            t = needed(without)
-            gain.append(((bleeding >= t).any(1).sum(), -t.sum(), i))
-        kept[max(gain)[2]] = False
-    return dict(zip(names, needed(kept).round(2).tolist()))
 
 
 def operating_point(manifest: dict, name: str | None = None) -> dict:

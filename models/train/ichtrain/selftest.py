@@ -183,13 +183,18 @@ def test_study_rule() -> None:
     assert study((0, 1, 0.9), (1, 1, 0.9), z=z[:7]).positive, "positive however incomplete"
 
 
-def test_thresholds_reach_the_study_specificity() -> None:
-    scores = np.array([[0, 0.3, 0.1], [0, 0.2, 0.9], [0, 0.8, 0.0], [0, 0.25, 0.6]])
-    bleeds = np.array([False, False, True, True])
-    raised = metrics.raise_thresholds({"a": 0.2, "b": 0.2}, scores, bleeds, ["normal", "a", "b"], 1.0)
-    assert raised == {"a": 0.31, "b": 0.91}, raised
-    raised = metrics.raise_thresholds({"a": 0.2, "b": 0.2}, scores, bleeds, ["normal", "a", "b"], 0.5)
-    assert raised == {"a": 0.31, "b": 0.2}, raised
+def test_thresholds_reach_what_the_point_asks_for() -> None:
+    rng = np.random.default_rng(4)
+    calm, scores = rng.beta(1, 6, (400, 3)), rng.beta(1, 3, (40, 3))
+    bleeds = np.arange(40) < 20
+    scores[bleeds, 1] += 0.4
+    for key, share in (("study_sensitivity", 0.9), ("study_sensitivity", 0.7), ("study_specificity", 0.9)):
+        t = metrics.choose_thresholds(calm, scores, bleeds, ["normal", "a", "b"], {key: share})
+        positive = (scores[:, 1:] >= [t["a"], t["b"]]).any(1)
+        reached = positive[bleeds].mean() if key == "study_sensitivity" else (~positive[~bleeds]).mean()
+        assert reached >= share, (key, share, t, reached)
+        flagged = [(calm[:, c] >= t[n]).mean() for c, n in ((1, "a"), (2, "b"))]
+        assert abs(flagged[0] - flagged[1]) < 0.01, f"classes flag {flagged} of the slices without a bleed"
 
 
 def test_operating_points_are_written_as_the_daemon_reads_them() -> None:
