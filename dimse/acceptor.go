@@ -35,6 +35,7 @@ func (s *Server) serve(ctx context.Context, a *Association) {
 		a.guard(func() { observer.AssociationOpened(a) })
 	}
 	counts, err := s.converse(ctx, a)
+	a.abandonReport(err)
 	if observer != nil {
 		a.guard(func() { observer.AssociationClosed(a, err) })
 	}
@@ -90,8 +91,9 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 		s.freeSlot(a)
 		return s.reject(ctx, a, evt8, refusal)
 	}
-	ac, contexts := s.answer(rq)
+	ac, contexts := s.answer(rq, &a.rule.peer)
 	ac.UserInformation.UserIdentityResponse = a.identityResponse
+	a.roles = ac.UserInformation.RoleSelections
 	err = a.negotiated(contexts, rq.UserInformation)
 	if err == nil {
 		_, err = a.fire(evt7, ac)
@@ -133,7 +135,6 @@ func (s *Server) reject(ctx context.Context, a *Association, e event, r Refusal)
 // tally counts what an association brought.
 type tally struct {
 	messages, objects int
-	unsupported       int // messages
 	bytes             int64
 }
 
@@ -168,30 +169,52 @@ func (s *Server) dispatch(ctx context.Context, a *Association, pc *PresentationC
 		return s.echo(ctx, a, pc, m)
 	case *command.CStoreRQ:
 		return s.store(ctx, a, pc, m, t)
-	case *command.CCancelRQ:
-		return nil // of an operation that is over or never was: no answer (PS3.7 9.3.2.3)
-	case *command.Generic:
-		if m.CommandField.IsResponse() {
-			break
+	case *command.NActionRQ:
+		if err := a.takeAction(ctx, pc, m, s.actionsOf(&a.rule.peer)); err != nil {
+			return err
 		}
-		if m.HasDataSet() {
-			if err := a.newDataSet(pc.ID, s.maxObjectOf(a)).drain(); err != nil {
-				return err
-			}
+		return s.report(ctx, a, pc)
+	case *command.NEventReportRQ:
+		return a.takeEventReport(ctx, pc, m, s.EventReports)
+	case *command.NEventReportRSP:
+		if err := a.takeReportResponse(pc, m); err != nil {
+			return err
 		}
-		if m.CommandField == command.FieldCCancelRQ {
-			return nil
-		}
-		if t.unsupported++; t.unsupported == 1 { // one line, however many follow
-			a.log.LogAttrs(ctx, slog.LevelWarn, "unsupported command refused", slog.String("command", m.CommandField.String()))
-		}
-		return a.send(pc.ID, m.Refuse(StatusUnrecognizedOperation, ""))
+		return s.report(ctx, a, pc)
 	}
-	return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
+	return a.refuse(ctx, pc, m, s.maxObjectOf(a))
+}
+
+// refuse answers a request that nobody serves, when its data set is over.
+func (a *Association) refuse(ctx context.Context, pc *PresentationContext, m command.Message, maxDataSet int64) error {
+	if m.Field() == command.FieldCCancelRQ && !m.HasDataSet() {
+		return nil // of an operation that is over or never was: no answer (PS3.7 9.3.2.3)
+	}
+	generic, ok := m.(*command.Generic)
+	if !ok || generic.CommandField.IsResponse() {
+		return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
+	}
+	if m.HasDataSet() {
+		if err := a.newDataSet(pc.ID, maxDataSet).drain(); err != nil {
+			return err
+		}
+	}
+	if m.Field() == command.FieldCCancelRQ {
+		return nil
+	}
+	a.tellUnsupported(ctx, m)
+	return a.send(pc.ID, generic.Refuse(StatusUnrecognizedOperation, ""))
+}
+
+// tellUnsupported logs a command that nobody serves: one line, however many follow.
+func (a *Association) tellUnsupported(ctx context.Context, m command.Message) {
+	if a.unsupported++; a.unsupported == 1 {
+		a.log.LogAttrs(ctx, slog.LevelWarn, "unsupported command refused", slog.String("command", m.Field().String()))
+	}
 }
 
 func (s *Server) echo(ctx context.Context, a *Association, pc *PresentationContext, m *command.CEchoRQ) error {
-	status := s.checkClass(pc, m.AffectedSOPClassUID)
+	status := s.checkClass(a, pc, m.AffectedSOPClassUID)
 	if status == StatusSuccess {
 		if err := a.guard(func() { status = s.Handler.Echo(ctx, a) }); err != nil {
 			return err
@@ -205,7 +228,7 @@ func (s *Server) echo(ctx context.Context, a *Association, pc *PresentationConte
 }
 
 func (s *Server) store(ctx context.Context, a *Association, pc *PresentationContext, m *command.CStoreRQ, t *tally) error {
-	result := s.checkStore(pc, m)
+	result := s.checkStore(a, pc, m)
 	if m.DataSet {
 		data := a.newDataSet(pc.ID, s.maxObjectOf(a))
 		s.paceObject(ctx, a)
@@ -244,12 +267,12 @@ func (s *Server) store(ctx context.Context, a *Association, pc *PresentationCont
 }
 
 // checkStore judges a C-STORE-RQ by its command set alone.
-func (s *Server) checkStore(pc *PresentationContext, m *command.CStoreRQ) Result {
-	if status := s.checkClass(pc, m.AffectedSOPClassUID); status != StatusSuccess {
+func (s *Server) checkStore(a *Association, pc *PresentationContext, m *command.CStoreRQ) Result {
+	if status := s.checkClass(a, pc, m.AffectedSOPClassUID); status != StatusSuccess {
 		return Result{Status: status, ErrorComment: "SOP class is not that of the presentation context"}
 	}
 	switch {
-	case pc.AbstractSyntax == dicom.Verification:
+	case pc.AbstractSyntax == dicom.Verification, pc.AbstractSyntax == dicom.StorageCommitmentPushModel:
 		return Result{Status: StatusUnrecognizedOperation}
 	case m.AffectedSOPInstanceUID == "":
 		return Result{Status: StatusMissingAttribute, ErrorComment: "no Affected SOP Instance UID"}
@@ -263,11 +286,11 @@ func (s *Server) checkStore(pc *PresentationContext, m *command.CStoreRQ) Result
 
 // checkClass compares a message's SOP class with the abstract syntax of the
 // context that it came on.
-func (s *Server) checkClass(pc *PresentationContext, class dicom.UID) Status {
+func (s *Server) checkClass(a *Association, pc *PresentationContext, class dicom.UID) Status {
 	switch {
 	case class == pc.AbstractSyntax:
 		return StatusSuccess
-	case s.acceptsAbstract(class):
+	case s.acceptsAbstract(class, &a.rule.peer):
 		return StatusSOPClassNotSupported
 	}
 	return StatusNoSuchSOPClass

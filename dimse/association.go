@@ -43,12 +43,15 @@ type Association struct {
 	contexts        []PresentationContext
 	accepted        [256]*PresentationContext // into contexts, by id
 	peer            pdu.UserInformation
+	roles           []pdu.RoleSelection // granted to the requestor
+	unsupported     int                 // messages that nobody served
 
 	// Of an acceptor's.
-	names            []string // of the peer's certificate
-	rule             *quota   // that the peer was let in by
-	user             string   // that the peer proved to be
-	identityResponse []byte   // item 59H; nil: none
+	reporting        *outstanding // our report under way
+	names            []string     // of the peer's certificate
+	rule             *quota       // that the peer was let in by
+	user             string       // that the peer proved to be
+	identityResponse []byte       // item 59H; nil: none
 
 	mu      sync.Mutex // of a requestor: held by whoever drives the machine
 	machine machine

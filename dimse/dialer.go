@@ -104,6 +104,7 @@ func (a *Association) associate(rq *pdu.AssociateRQ) error {
 	if !ok { // no other leaves Sta5 without an error
 		return a.fail(breachf(pdu.AbortUnexpectedPDU, "%s where A-ASSOCIATE-AC was due", p.Type()))
 	}
+	a.roles = agreedRoles(rq, ac)
 	if err := a.negotiated(agreed(rq, ac), ac.UserInformation); err != nil {
 		return a.fail(err)
 	}
@@ -175,4 +176,21 @@ func agreed(rq *pdu.AssociateRQ, ac *pdu.AssociateAC) []PresentationContext {
 		contexts = append(contexts, pc)
 	}
 	return contexts
+}
+
+// agreedRoles matches the roles in the answer with those proposed. A role that
+// was not proposed is not granted (PS3.7 section D.3.3.4.2).
+func agreedRoles(rq *pdu.AssociateRQ, ac *pdu.AssociateAC) []pdu.RoleSelection {
+	var roles []pdu.RoleSelection
+	for _, proposed := range rq.UserInformation.RoleSelections {
+		for _, answer := range ac.UserInformation.RoleSelections {
+			if answer.SOPClassUID == proposed.SOPClassUID {
+				roles = append(roles, pdu.RoleSelection{
+					SOPClassUID: proposed.SOPClassUID, SCU: proposed.SCU && answer.SCU, SCP: proposed.SCP && answer.SCP,
+				})
+				break
+			}
+		}
+	}
+	return roles
 }

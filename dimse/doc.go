@@ -1,6 +1,7 @@
 // Package dimse is the network side of DICOM: associations (PS3.8), the
-// message exchange over them (PS3.7), and the Verification and Storage
-// services in both roles (PS3.4 Annexes A and B).
+// message exchange over them (PS3.7), the Verification and Storage services in
+// both roles (PS3.4 Annexes A and B), and the messages of Storage Commitment in
+// both roles (PS3.4 Annex J), whose data sets package commitment codes.
 //
 // # Receiving
 //
@@ -18,6 +19,15 @@
 // good order. Any error in mid-message leaves the two sides without a common
 // idea of where they are; the association is then aborted and every later
 // call returns [ErrAssociationClosed]: dial again.
+//
+// # Committing
+//
+// Storage commitment turns the roles round: whoever was asked reports later, by
+// a request of its own. A Server with an [ActionHandler] performs N-ACTION and
+// sends the report over the same association while the peer keeps it open; one
+// with an [EventReportHandler] takes reports. The other way, a requestor's
+// Action and AwaitEventReport ask and wait, and EventReport delivers a report
+// over a new association on which it proposed itself as SCP.
 //
 // # How an association runs
 //

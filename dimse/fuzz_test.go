@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"runtime"
+	"slices"
 	"testing"
 
 	"ichwatch/dimse"
@@ -27,8 +28,14 @@ func FuzzConnection(f *testing.F) {
 	}
 	f.Add(true, append(commandPDU(f, 3, storeRQ()), dimsetest.PData(dimsetest.PDV(3, dimsetest.LastData, ctDataSet("1.2.3.4", 4, 4)))...))
 	f.Add(true, commandPDU(f, 1, &command.CEchoRQ{AffectedSOPClassUID: dicom.Verification}))
-	f.Add(true, commandPDU(f, 3, &command.Generic{CommandField: command.FieldNActionRQ, DataSet: true}))
-	request := dimsetest.Encode(f, associateRQ())
+	f.Add(true, commandPDU(f, 3, nActionRQ(1)))
+	commit := append(commandPDU(f, 9, nActionRQ(1)), dimsetest.PData(dimsetest.PDV(9, dimsetest.LastData, actionInformation("1.2.3", 2)))...)
+	f.Add(true, commit)
+	f.Add(true, append(slices.Clone(commit), commandPDU(f, 9, reportRSP(&command.NEventReportRQ{MessageID: 1}, dimse.StatusSuccess))...))
+	f.Add(true, append(commandPDU(f, 9, eventReportRQ(1)), dimsetest.PData(dimsetest.PDV(9, dimsetest.LastData, actionInformation("1.2.3", 2)))...))
+	rq := associateRQ()
+	withCommitment()(rq)
+	request := dimsetest.Encode(f, rq)
 
 	f.Fuzz(func(t *testing.T, associated bool, script []byte) {
 		if len(script) > 1<<20 {
@@ -37,8 +44,8 @@ func FuzzConnection(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 
-		r := newRecorder()
-		s, connect := dimsetest.NewPipeServer(t, r, func(s *dimse.Server) { s.AcceptAnyCalledAETitle = true })
+		r, c := newRecorder(), newCommitter()
+		s, connect := dimsetest.NewPipeServer(t, r, serving(c), func(s *dimse.Server) { s.AcceptAnyCalledAETitle = true })
 		conn := connect()
 		defer conn.Close()
 		if associated {
@@ -67,6 +74,9 @@ func FuzzConnection(f *testing.F) {
 		}
 		if r.opened != len(r.closed) {
 			t.Errorf("%d associations opened, %d closed", r.opened, len(r.closed))
+		}
+		if n := len(c.requests) + len(c.results); n > 0 && !bytes.ContainsFunc(script, func(c rune) bool { return c == dimsetest.LastData }) {
+			t.Errorf("%d storage commitments without a last fragment", n)
 		}
 		for _, o := range r.objects {
 			if o.err == nil && !bytes.ContainsFunc(script, func(c rune) bool { return c == dimsetest.LastData }) {

@@ -27,9 +27,10 @@ func checkContexts(rq *pdu.AssociateRQ) error {
 	return nil
 }
 
-// answer is the A-ASSOCIATE-AC to rq: every proposed context with a result and
-// one transfer syntax, the AE title fields echoed as they came.
-func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationContext) {
+// answer is the A-ASSOCIATE-AC to a request that rule has let in: every proposed
+// context with a result and one transfer syntax, the AE title fields echoed as
+// they came.
+func (s *Server) answer(rq *pdu.AssociateRQ, rule *Peer) (*pdu.AssociateAC, []PresentationContext) {
 	ac := &pdu.AssociateAC{
 		Associate: rq.Associate,
 		UserInformation: pdu.UserInformation{
@@ -44,7 +45,7 @@ func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationCo
 	contexts := make([]PresentationContext, 0, len(rq.PresentationContexts))
 	for _, proposed := range rq.PresentationContexts {
 		pc := PresentationContext{ID: proposed.ID, AbstractSyntax: proposed.AbstractSyntax}
-		pc.Result, pc.TransferSyntax = s.choose(proposed)
+		pc.Result, pc.TransferSyntax = s.choose(proposed, rule)
 		contexts = append(contexts, pc)
 		ac.PresentationContexts = append(ac.PresentationContexts, pdu.PresentationContextAC{
 			ID: pc.ID, Result: pc.Result, TransferSyntax: pc.TransferSyntax,
@@ -54,12 +55,14 @@ func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationCo
 	if rq.UserInformation.AsynchronousOperations != nil {
 		ac.UserInformation.AsynchronousOperations = &pdu.AsynchronousOperations{Invoked: 1, Performed: 1}
 	}
-	// We are the SCP and the requestor may be an SCU; no SOP class here has the
-	// roles the other way round.
+	// We are the SCP and the requestor may be an SCU. Of storage commitment it
+	// may be the SCP, too, that has something to report to us.
 	for _, r := range rq.UserInformation.RoleSelections {
-		if s.acceptsAbstract(r.SOPClassUID) {
-			ac.UserInformation.RoleSelections = append(ac.UserInformation.RoleSelections,
-				pdu.RoleSelection{SOPClassUID: r.SOPClassUID, SCU: r.SCU})
+		if s.acceptsAbstract(r.SOPClassUID, rule) {
+			reports := r.SOPClassUID == dicom.StorageCommitmentPushModel
+			ac.UserInformation.RoleSelections = append(ac.UserInformation.RoleSelections, pdu.RoleSelection{
+				SOPClassUID: r.SOPClassUID, SCU: r.SCU && (!reports || s.actionsOf(rule) != nil), SCP: r.SCP && reports && s.EventReports != nil,
+			})
 		}
 	}
 	return ac, contexts
@@ -67,12 +70,12 @@ func (s *Server) answer(rq *pdu.AssociateRQ) (*pdu.AssociateAC, []PresentationCo
 
 // choose answers one proposed context. The transfer syntax of a rejected one
 // has no meaning (PS3.8 9.3.3.2): it is one that the peer knows.
-func (s *Server) choose(proposed pdu.PresentationContextRQ) (pdu.ContextResult, dicom.UID) {
+func (s *Server) choose(proposed pdu.PresentationContextRQ, rule *Peer) (pdu.ContextResult, dicom.UID) {
 	anyone := dicom.ImplicitVRLittleEndian
 	if len(proposed.TransferSyntaxes) > 0 {
 		anyone = proposed.TransferSyntaxes[0]
 	}
-	if !s.acceptsAbstract(proposed.AbstractSyntax) {
+	if !s.acceptsAbstract(proposed.AbstractSyntax, rule) {
 		return pdu.AbstractSyntaxNotSupported, anyone
 	}
 	if len(s.TransferSyntaxes) == 0 {
@@ -83,21 +86,37 @@ func (s *Server) choose(proposed pdu.PresentationContextRQ) (pdu.ContextResult, 
 		}
 	}
 	for _, ts := range s.TransferSyntaxes {
-		if slices.Contains(proposed.TransferSyntaxes, ts) {
+		_, known := dicom.LookupTransferSyntax(ts)
+		// A private one will do to keep what comes in it, and not for a data set of our own.
+		if slices.Contains(proposed.TransferSyntaxes, ts) && (known || proposed.AbstractSyntax != dicom.StorageCommitmentPushModel) {
 			return pdu.Acceptance, ts
 		}
 	}
 	return pdu.TransferSyntaxesNotSupported, anyone
 }
 
-func (s *Server) acceptsAbstract(uid dicom.UID) bool {
-	if slices.Contains(s.PrivateStorage, uid) || s.UnknownStorage && uid.MayBeStorage() {
+// acceptsAbstract says whether contexts of a SOP class are accepted of the peers
+// of a rule.
+func (s *Server) acceptsAbstract(uid dicom.UID, rule *Peer) bool {
+	commitment := uid == dicom.StorageCommitmentPushModel
+	switch {
+	case !rule.mayPropose(uid), commitment && s.actionsOf(rule) == nil && s.EventReports == nil:
+		return false
+	case slices.Contains(s.PrivateStorage, uid), s.UnknownStorage && uid.MayBeStorage():
 		return true
-	}
-	if len(s.AbstractSyntaxes) > 0 {
+	case len(s.AbstractSyntaxes) > 0:
 		return slices.Contains(s.AbstractSyntaxes, uid)
 	}
-	return uid == dicom.Verification || uid.IsStorage()
+	return uid == dicom.Verification || uid.IsStorage() || commitment
+}
+
+// actionsOf is who performs the actions that the peers of a rule ask for; nil:
+// nobody.
+func (s *Server) actionsOf(rule *Peer) ActionHandler {
+	if rule.RefuseActions {
+		return nil
+	}
+	return s.Actions
 }
 
 func requestInfo(a *Association, rq *pdu.AssociateRQ) AssociateRequestInfo {

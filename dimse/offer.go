@@ -15,6 +15,9 @@ func (s *Server) SOPClasses() []dicom.UID {
 	classes := slices.Clone(s.AbstractSyntaxes)
 	if len(classes) == 0 {
 		classes = append([]dicom.UID{dicom.Verification}, dicom.StorageSOPClasses()...)
+		if s.Actions != nil {
+			classes = append(classes, dicom.StorageCommitmentPushModel)
+		}
 	}
 	for _, uid := range s.PrivateStorage {
 		if !slices.Contains(classes, uid) {

@@ -30,6 +30,13 @@ type Peer struct {
 	// listener with TLS that asks for certificates can meet it.
 	CertificateNames []string
 
+	// AbstractSyntaxes are the SOP classes that are accepted of them, among those
+	// that the Server accepts; empty: all of those. The contexts of others are
+	// answered as if nobody knew them.
+	AbstractSyntaxes []dicom.UID
+	// RefuseActions has their N-ACTIONs answered as if there were no
+	// Server.Actions.
+	RefuseActions bool
 	// MaxAssociations bounds the open associations of the rule; 0: no bound of
 	// its own.
 	MaxAssociations int
@@ -59,6 +66,11 @@ func (p *Peer) fits(rq *AssociateRequestInfo) Cause {
 		return CauseCalledAETitle
 	}
 	return 0
+}
+
+// mayPropose says whether contexts of a SOP class are accepted of the rule's peers.
+func (p *Peer) mayPropose(class dicom.UID) bool {
+	return len(p.AbstractSyntaxes) == 0 || slices.Contains(p.AbstractSyntaxes, class)
 }
 
 func (p *Peer) hasAddress(addr netip.Addr) bool {

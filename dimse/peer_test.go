@@ -15,6 +15,7 @@ import (
 
 	"ichwatch/dimse"
 	"ichwatch/dimse/command"
+	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/dimsetest"
 	"ichwatch/dimse/pdu"
 )
@@ -449,5 +450,33 @@ func TestUserIdentityOfStoreSCU(t *testing.T) {
 	}
 	if len(r.objects) != 3 {
 		t.Errorf("%d objects, want 3", len(r.objects))
+	}
+}
+
+// A rule may keep its peers to some SOP classes: the contexts and the roles of
+// others are answered as those of a class that the server does not know.
+func TestPeerWithSomeSOPClasses(t *testing.T) {
+	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
+		s.Peers = []dimse.Peer{{CallingAETitle: "SCANNER", AbstractSyntaxes: []dicom.UID{dicom.Verification, dicom.MRImageStorage}}, {}}
+	})
+	for title, want := range map[dicom.AETitle][]pdu.ContextResult{
+		"SCANNER": {pdu.Acceptance, pdu.AbstractSyntaxNotSupported, pdu.Acceptance, pdu.AbstractSyntaxNotSupported},
+		"OTHER":   {pdu.Acceptance, pdu.Acceptance, pdu.Acceptance, pdu.AbstractSyntaxNotSupported},
+	} {
+		d := dialer()
+		d.CallingAETitle, d.Contexts = title, nil
+		for _, class := range []dicom.UID{dicom.Verification, dicom.CTImageStorage, dicom.MRImageStorage, dicom.StorageCommitmentPushModel} {
+			d.Contexts = append(d.Contexts, dimse.ProposedContext{AbstractSyntax: class, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}})
+		}
+		a, err := d.Dial(t.Context(), s.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, pc := range a.Contexts() {
+			if pc.Result != want[i] {
+				t.Errorf("%s: %s: %v, want %v", title, pc.AbstractSyntax.Name(), pc.Result, want[i])
+			}
+		}
+		a.Abort()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -219,6 +220,52 @@ func TestTransferSyntaxPreference(t *testing.T) {
 	}
 }
 
+// A private transfer syntax is for what is stored as it came. Storage commitment,
+// whose data sets we read and write, travels in one that we know.
+func TestCommitmentInNoPrivateTransferSyntax(t *testing.T) {
+	s := dimsetest.NewServer(t, newRecorder(), serving(newCommitter()), func(s *dimse.Server) {
+		s.TransferSyntaxes = []dicom.UID{"1.2.3", dicom.ImplicitVRLittleEndian}
+	})
+	p, ac := establish(t, s, func(rq *pdu.AssociateRQ) {
+		rq.PresentationContexts = nil
+		for i, class := range []dicom.UID{dicom.MRImageStorage, dicom.StorageCommitmentPushModel} {
+			rq.PresentationContexts = append(rq.PresentationContexts, pdu.PresentationContextRQ{
+				ID: byte(2*i + 1), AbstractSyntax: class, TransferSyntaxes: []dicom.UID{"1.2.3", dicom.ImplicitVRLittleEndian},
+			})
+		}
+		rq.PresentationContexts = append(rq.PresentationContexts, pdu.PresentationContextRQ{
+			ID: 5, AbstractSyntax: dicom.StorageCommitmentPushModel, TransferSyntaxes: []dicom.UID{"1.2.3"},
+		})
+	})
+	equal(t, "contexts", ac.PresentationContexts, []pdu.PresentationContextAC{
+		{ID: 1, TransferSyntax: "1.2.3"},
+		{ID: 3, TransferSyntax: dicom.ImplicitVRLittleEndian},
+		{ID: 5, Result: pdu.TransferSyntaxesNotSupported, TransferSyntax: "1.2.3"},
+	})
+	release(t, p)
+}
+
+// However many commands come that nobody serves, they are one line in the log.
+func TestPromise6_UnsupportedCommandsDoNotFillTheLog(t *testing.T) {
+	log := new(dimsetest.Output)
+	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) { s.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	p, _ := establish(t, s)
+	for range 10 {
+		for _, m := range []command.Message{
+			&command.Generic{CommandField: command.FieldCFindRQ, AffectedSOPClassUID: "1.2.840.10008.5.1.4.1.2.2.1", MessageID: 5},
+			&command.NActionRQ{RequestedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 5},
+			&command.NEventReportRQ{AffectedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 5},
+		} {
+			p.Send(commandPDU(t, 3, m))
+			expectMessage(t, p, 3)
+		}
+	}
+	release(t, p)
+	if n := strings.Count(log.String(), "unsupported command"); n != 1 {
+		t.Errorf("%d lines about 30 commands:\n%s", n, log)
+	}
+}
+
 // What no table has is accepted as Storage where the configuration says so, what
 // is known to be something else never.
 func TestUnknownSOPClasses(t *testing.T) {
@@ -395,7 +442,9 @@ func TestRefusedMessages(t *testing.T) {
 		want    dimse.Status
 	}{
 		{"C-FIND", 3, &command.Generic{CommandField: command.FieldCFindRQ, AffectedSOPClassUID: "1.2.840.10008.5.1.4.1.2.2.1", MessageID: 5, DataSet: true}, data, dimse.StatusUnrecognizedOperation},
-		{"N-ACTION", 3, &command.Generic{CommandField: command.FieldNActionRQ, RequestedSOPClassUID: "1.2.840.10008.1.20.1", MessageID: 5}, nil, dimse.StatusUnrecognizedOperation},
+		{"N-SET", 3, &command.Generic{CommandField: command.FieldNSetRQ, RequestedSOPClassUID: "1.2.840.10008.3.1.2.3.3", MessageID: 5}, nil, dimse.StatusUnrecognizedOperation},
+		{"N-ACTION", 3, &command.NActionRQ{RequestedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 5, DataSet: true}, data, dimse.StatusUnrecognizedOperation},
+		{"N-EVENT-REPORT", 3, &command.NEventReportRQ{AffectedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 5}, nil, dimse.StatusUnrecognizedOperation},
 		{"a command of the future", 3, &command.Generic{CommandField: 0x0777, MessageID: 5}, nil, dimse.StatusUnrecognizedOperation},
 		{"C-STORE on Verification", 1, changed(func(rq *command.CStoreRQ) { rq.AffectedSOPClassUID, rq.DataSet = dicom.Verification, false }), nil, dimse.StatusUnrecognizedOperation},
 		{"SOP class of another context", 3, changed(func(rq *command.CStoreRQ) { rq.AffectedSOPClassUID = dicom.MRImageStorage }), data, dimse.StatusSOPClassNotSupported},
@@ -416,6 +465,10 @@ func TestRefusedMessages(t *testing.T) {
 			case *command.CStoreRSP:
 				got, id = rsp.Status, rsp.MessageIDBeingRespondedTo
 			case *command.CEchoRSP:
+				got, id = rsp.Status, rsp.MessageIDBeingRespondedTo
+			case *command.NActionRSP:
+				got, id = rsp.Status, rsp.MessageIDBeingRespondedTo
+			case *command.NEventReportRSP:
 				got, id = rsp.Status, rsp.MessageIDBeingRespondedTo
 			case *command.Generic:
 				got, id = rsp.Status, rsp.MessageIDBeingRespondedTo

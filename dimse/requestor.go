@@ -146,19 +146,27 @@ func (a *Association) response(pc *PresentationContext) (command.Message, error)
 	on, m, err := a.readCommand()
 	switch {
 	case err == errReleaseRequested:
-		// The peer gives up on an answer that we wait for. Grant it, and say so.
-		_, _ = a.fire(evt14, &pdu.ReleaseRP{})
-		a.err = ErrReleased
-		a.linger()
-		return nil, ErrReleased
+		return nil, a.releasedByPeer()
 	case err != nil:
 		return nil, err
 	case on != pc:
 		return nil, a.fail(breachf(pdu.AbortInvalidPDUParameterValue, "a response on presentation context %d to a request on %d", on.ID, pc.ID))
 	case m.HasDataSet():
-		return nil, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s with a data set", m.Field()))
+		if _, _, ok := normalizedResponse(m); !ok {
+			return nil, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s with a data set", m.Field()))
+		}
+		return m, a.newDataSet(pc.ID, maxReply).drain()
 	}
 	return m, nil
+}
+
+// releasedByPeer grants the release of a peer that gives up on what we wait for,
+// and says so.
+func (a *Association) releasedByPeer() error {
+	_, _ = a.fire(evt14, &pdu.ReleaseRP{})
+	a.err = ErrReleased
+	a.linger()
+	return ErrReleased
 }
 
 // Release ends the association in good order (PS3.8 section 7.2). It returns

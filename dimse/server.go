@@ -22,7 +22,8 @@ const (
 	pendingSlack = 32
 )
 
-// Server accepts associations and answers C-ECHO and C-STORE through Handler.
+// Server accepts associations and answers C-ECHO and C-STORE through Handler,
+// and the messages of storage commitment where handlers for them are set.
 // Its fields are its configuration and must not change once Serve was called;
 // zero values mean the defaults named beside them.
 type Server struct {
@@ -37,6 +38,10 @@ type Server struct {
 	AcceptBlankCallingAETitle bool
 	// Handler answers the messages. It may also be an AssociationObserver.
 	Handler Handler
+	// Actions and EventReports serve storage commitment as its SCP and as its
+	// SCU; nil: not served.
+	Actions      ActionHandler
+	EventReports EventReportHandler
 	// Log receives one line per association and per refusal; nil: none.
 	Log *slog.Logger
 
@@ -66,8 +71,9 @@ type Server struct {
 	// WriteTimeout bounds how long a peer may leave our answer untaken; default 30 s.
 	WriteTimeout time.Duration
 
-	// AbstractSyntaxes are the SOP classes accepted; default Verification and
-	// every storage SOP class.
+	// AbstractSyntaxes are the SOP classes accepted; default Verification,
+	// every storage SOP class and, where it is served, storage commitment, which
+	// an explicit list must name as well.
 	AbstractSyntaxes []dicom.UID
 	// PrivateStorage are SOP classes accepted as Storage besides those, a
 	// manufacturer's own.

@@ -73,7 +73,8 @@ func (f Field) String() string {
 }
 
 // Message is a command set: one of *CEchoRQ, *CEchoRSP, *CStoreRQ, *CStoreRSP,
-// *CCancelRQ, and *Generic for every other command.
+// *CCancelRQ, *NEventReportRQ, *NEventReportRSP, *NActionRQ, *NActionRSP, and
+// *Generic for every other command.
 type Message interface {
 	// Field is the command that the message is.
 	Field() Field

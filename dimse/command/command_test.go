@@ -86,8 +86,13 @@ func TestRoundTrip(t *testing.T) {
 		&command.CStoreRQ{AffectedSOPClassUID: dicom.CTImageStorage},
 		&command.CStoreRSP{AffectedSOPClassUID: dicom.CTImageStorage, MessageIDBeingRespondedTo: 1, Status: command.StatusOutOfResources, ErrorComment: "full", AffectedSOPInstanceUID: "1.2.3"},
 		&command.CCancelRQ{MessageIDBeingRespondedTo: 3},
-		&command.Generic{CommandField: command.FieldNActionRQ, RequestedSOPClassUID: "1.2.840.10008.1.20.1", MessageID: 4, DataSet: true, RequestedSOPInstanceUID: "1.2.840.10008.1.20.1.1"},
-		&command.Generic{CommandField: command.FieldNActionRSP, AffectedSOPClassUID: "1.2.840.10008.1.20.1", MessageIDBeingRespondedTo: 4, Status: command.StatusProcessingFailure},
+		&command.Generic{CommandField: command.FieldNSetRQ, RequestedSOPClassUID: "1.2.840.10008.3.1.2.3.3", MessageID: 4, DataSet: true, RequestedSOPInstanceUID: "1.2.3"},
+		&command.NActionRQ{RequestedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 4, DataSet: true, RequestedSOPInstanceUID: dicom.StorageCommitmentPushModelInstance, ActionTypeID: 1},
+		&command.NActionRSP{AffectedSOPClassUID: dicom.StorageCommitmentPushModel, MessageIDBeingRespondedTo: 4, Status: command.StatusNoSuchActionType, ErrorComment: "no", AffectedSOPInstanceUID: dicom.StorageCommitmentPushModelInstance, ActionTypeID: 2},
+		&command.NActionRSP{MessageIDBeingRespondedTo: 4, DataSet: true},
+		&command.NEventReportRQ{AffectedSOPClassUID: dicom.StorageCommitmentPushModel, MessageID: 4, DataSet: true, AffectedSOPInstanceUID: dicom.StorageCommitmentPushModelInstance, EventTypeID: 2},
+		&command.NEventReportRSP{AffectedSOPClassUID: dicom.StorageCommitmentPushModel, MessageIDBeingRespondedTo: 4, Status: command.StatusNoSuchEventType, AffectedSOPInstanceUID: dicom.StorageCommitmentPushModelInstance, EventTypeID: 3},
+		&command.NEventReportRSP{MessageIDBeingRespondedTo: 4, DataSet: true},
 	} {
 		set, err := command.Marshal(want)
 		if err != nil {

@@ -81,6 +81,9 @@ func Unmarshal(b []byte) (Message, error) {
 	case field == FieldCCancelRQ:
 		return &CCancelRQ{MessageIDBeingRespondedTo: set.us(dicomtag.MessageIDBeingRespondedTo)}, nil
 	}
+	if m := decodeNormalized(field, set, hasDataSet); m != nil {
+		return m, nil
+	}
 	m := &Generic{
 		CommandField:            field,
 		AffectedSOPClassUID:     set.uid(dicomtag.AffectedSOPClassUID),

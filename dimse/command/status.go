@@ -34,6 +34,10 @@ const (
 	StatusUnrecognizedOperation Status = 0x0211
 )
 
+// StatusDuplicateTransactionUID is a Failure Reason (0008,1197) of storage
+// commitment and no status of a response (PS3.3 section C.14.1.1).
+const StatusDuplicateTransactionUID Status = 0x0131
+
 // Statuses of storage (PS3.4 Table B.2-1). A7xxH, A9xxH and Cxxx stand for
 // classes of 256 and 4096 codes.
 const (
@@ -76,6 +80,8 @@ var statusNames = map[Status]string{
 	StatusCoercion:              "Warning: coercion of data elements",
 	StatusElementsDiscarded:     "Warning: elements discarded",
 	StatusDataSetMismatchWarn:   "Warning: data set does not match SOP class",
+
+	StatusDuplicateTransactionUID: "Failure: duplicate transaction UID",
 }
 
 // String gives the code in the standard's notation and its name:

@@ -18,6 +18,9 @@
 // stream inflates to counts against that limit. Tags at the top level ascend,
 // so that no attribute has two values and every reader sees the same one.
 //
+// A sequence stays closed unless the caller asks for its items, one level deep,
+// as storage commitment needs them (ScanOptions.Sequences).
+//
 // What a fault leaves behind is still worth having: Scan returns the header as
 // far as it got, and a *MalformedError that names the element and its offset.
 package dicom

@@ -28,6 +28,11 @@ type ScanOptions struct {
 	// MaxValue is the length of the longest value that is kept; 0 means
 	// DefaultMaxValue. Longer ones are noted without their value.
 	MaxValue int
+	// Sequences are the sequences of the top level that are entered: each
+	// function gets its sequence's items as they come, with the elements of the
+	// item's own level. Such a sequence is not among Header.Elements. An error
+	// of a function ends the scan and is returned as it is.
+	Sequences map[Tag]func(item *Header) error
 }
 
 // What can be wrong with a data set. Each matches ErrMalformed, and each comes
@@ -103,6 +108,7 @@ type scanner struct {
 	limit    int64 // of the bytes before the pixels
 	maxValue uint32
 	meta     bool // group 0002 is allowed: file meta information
+	entered  map[Tag]func(*Header) error
 
 	element Element // the one being looked at
 	start   int64   // where it starts
@@ -118,6 +124,7 @@ func newScanner(ts TransferSyntax, o ScanOptions) *scanner {
 	return &scanner{
 		header:   &Header{TransferSyntax: ts, Elements: make([]Element, 0, 32)},
 		want:     o.Want,
+		entered:  o.Sequences,
 		limit:    o.MaxHeader,
 		maxValue: uint32(min(int64(o.MaxValue), int64(UndefinedLength)-1)),
 	}
@@ -154,6 +161,12 @@ func (s *scanner) dataSet() error {
 		}
 
 		last = int64(e.Tag)
+		if do := s.entered[e.Tag]; do != nil {
+			if err := s.items(enc, do); err != nil {
+				return err
+			}
+			continue
+		}
 		wanted := s.want == nil || s.want(e.Tag)
 		switch {
 		case e.Length == UndefinedLength:

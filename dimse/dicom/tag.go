@@ -26,6 +26,12 @@ const (
 	TagStudyDescription          Tag = 0x0008_1030
 	TagSeriesDescription         Tag = 0x0008_103E
 	TagManufacturerModelName     Tag = 0x0008_1090
+	TagReferencedSOPClassUID     Tag = 0x0008_1150
+	TagReferencedSOPInstanceUID  Tag = 0x0008_1155
+	TagTransactionUID            Tag = 0x0008_1195
+	TagFailureReason             Tag = 0x0008_1197
+	TagFailedSOPSequence         Tag = 0x0008_1198
+	TagReferencedSOPSequence     Tag = 0x0008_1199
 	TagContrastBolusAgent        Tag = 0x0018_0010
 	TagBodyPartExamined          Tag = 0x0018_0015
 	TagSliceThickness            Tag = 0x0018_0050

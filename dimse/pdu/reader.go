@@ -90,6 +90,17 @@ func (r *Reader) next() (PDU, error) {
 	return decode(t, body.Bytes())
 }
 
+// Await waits until the next PDU or PDV begins to arrive and reads nothing of it.
+// Its error, unlike that of Next, is not final: of a caller whose patience came
+// to its end, the stream is where it was.
+func (r *Reader) Await() error {
+	if r.err != nil {
+		return r.err
+	}
+	_, err := r.r.Peek(1)
+	return err
+}
+
 // NextPDV skips what is left of the current PDV and reads the header of the
 // next one; io.EOF when the P-DATA-TF has no more.
 func (r *Reader) NextPDV() (PDV, error) {
