@@ -13,7 +13,10 @@ func (s *Spool) ClockSetBack(ctx context.Context) error {
 	now := instant(s.now())
 	err := s.write(ctx, durable, StepClockSetBack, func(tx *transaction) error {
 		for _, update := range []string{
-			`UPDATE legs SET next_attempt = 0 WHERE state = 'pending' AND next_attempt > ?1`,
+			`UPDATE legs SET next_attempt = 0 WHERE state IN ('pending', 'sent') AND next_attempt > ?1`,
+			`UPDATE transactions SET next_attempt = 0, requested_at = min(requested_at, ?1) WHERE state = 'open' AND next_attempt > ?1`,
+			`UPDATE commitment_requests SET deadline = ?1 + max(0, deadline - requested_at), requested_at = ?1 WHERE state <> 'over' AND requested_at > ?1`,
+			`UPDATE legs SET sent_at = ?1 WHERE state = 'sent' AND sent_at > ?1`,
 			`UPDATE outbox SET next_attempt = 0 WHERE delivered_at IS NULL AND next_attempt > ?1`,
 			`UPDATE alerts SET level_since = ?1 WHERE state IN ('delivered', 'escalated') AND level_since > ?1`,
 			`UPDATE studies SET last_received = ?1, first_received = min(first_received, ?1) WHERE open = 1 AND last_received > ?1`,
@@ -29,6 +32,7 @@ func (s *Spool) ClockSetBack(ctx context.Context) error {
 	}
 	for _, destination := range s.destinations {
 		signal(s.wake.leg(destination))
+		signal(s.wake.commitment(destination))
 	}
 	signal(s.wake.messages)
 	return nil

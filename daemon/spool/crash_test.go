@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"ichwatch/alerts"
+	"ichwatch/dimse/command"
+	"ichwatch/dimse/commitment"
 	"ichwatch/dimse/dicom"
 )
 
@@ -69,10 +71,15 @@ type world struct {
 	atPACS   map[dicom.UID]bool
 	messages map[string]int // by alert id, seq and type: how often
 	answered bool
+
+	asked     bool               // the scanner's request for a commitment was answered with success
+	reported  bool               // and its report has reached the scanner
+	committed map[dicom.UID]bool // what the PACS has committed itself to
+	requests  map[dicom.UID]int  // of ours at the PACS, by transaction: 1 asked, 2 reported
 }
 
 func newWorld(w io.Writer) *world {
-	return &world{told: w, acked: map[dicom.UID]bool{}, atPACS: map[dicom.UID]bool{}, messages: map[string]int{}}
+	return &world{told: w, acked: map[dicom.UID]bool{}, atPACS: map[dicom.UID]bool{}, messages: map[string]int{}, committed: map[dicom.UID]bool{}, requests: map[dicom.UID]int{}}
 }
 
 // tell lets something happen outside, and notes it where a crash does not reach.
@@ -91,6 +98,16 @@ func (w *world) learn(what, about string) {
 		w.messages[about]++
 	case "answered":
 		w.answered = true
+	case "asked":
+		w.asked = true
+	case "reported":
+		w.reported = true
+	case "committed":
+		w.committed[dicom.UID(about)] = true
+	case "request":
+		w.requests[dicom.UID(about)] = 1
+	case "report":
+		w.requests[dicom.UID(about)] = 2
 	}
 }
 
@@ -110,7 +127,7 @@ func (w *world) shift(ctx context.Context, s *Spool) error {
 		return err
 	}
 	for _, work := range []func(context.Context, *Spool) error{
-		w.receive, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward,
+		w.receive, w.ask, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward, w.beAsked, w.forget,
 	} {
 		if err := work(ctx, s); err != nil {
 			return err
@@ -252,13 +269,132 @@ func (w *world) forward(ctx context.Context, s *Spool) error {
 				}
 			default:
 				w.tell("pacs", string(l.Instance.SOPInstanceUID))
-				err = s.LegDone(ctx, l.ID, 0, time.Now())
+				if l.Instance.StudyInstanceUID == suspiciousStudy {
+					err = s.LegSent(ctx, l.ID, 0, time.Now(), time.Now())
+				} else {
+					err = s.LegDone(ctx, l.ID, 0, time.Now())
+				}
 			}
 			if err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// shiftRequest is what the scanner asks us to commit ourselves to.
+func shiftRequest() *commitment.Request {
+	rq := &commitment.Request{TransactionUID: "1.2.99"}
+	for _, c := range shiftSlices {
+		rq.References = append(rq.References, commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: c.sop})
+	}
+	return rq
+}
+
+// ask is the scanner asking for a commitment, and getting its report at the
+// second attempt. A scanner without an answer asks again.
+func (w *world) ask(ctx context.Context, s *Spool) error {
+	if !w.asked {
+		if err := s.OpenTransaction(ctx, "SCANNER", shiftRequest(), time.Now(), TransactionLimits{1, 1}); err != nil {
+			return err
+		}
+		w.tell("asked", "")
+	}
+	for {
+		open, err := s.DueTransactions(ctx, "SCANNER", time.Now(), 10)
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		r, err := s.Commitment(ctx, &open[0].Request)
+		if err != nil {
+			return err
+		}
+		if len(r.Failed) > 0 || len(r.Committed) != len(shiftSlices) {
+			return fmt.Errorf("committed to %d and not to %+v", len(r.Committed), r.Failed)
+		}
+		if open[0].Attempts == 0 {
+			if err := s.ReportFailed(ctx, open[0].ID, "no scanner", time.Now()); err != nil {
+				return err
+			}
+			continue
+		}
+		w.tell("reported", "")
+		if err := s.ReportDelivered(ctx, open[0].ID); err != nil {
+			return err
+		}
+	}
+}
+
+// beAsked is the PACS being asked for its commitment. Its first report fails the
+// first slice it names, which is sent again; a report of its may come twice.
+func (w *world) beAsked(ctx context.Context, s *Spool) error {
+	if err := s.InterruptedRequests(ctx, "pacs"); err != nil { // as at every start
+		return err
+	}
+	for {
+		for uid, state := range w.requests {
+			if state == 1 { // it was lost on its way; what was asked for is asked for again
+				if _, err := s.CommitmentFailed(ctx, uid, "no report", time.Now()); err != nil {
+					return err
+				}
+				w.tell("report", string(uid))
+			}
+		}
+		rq, err := s.RequestCommitment(ctx, "pacs", time.Now(), time.Now().Add(time.Hour), 100)
+		if err != nil {
+			return err
+		}
+		if rq == nil {
+			n, err := s.SentIsDone(ctx, "pacs")
+			if err == nil && n > 0 {
+				err = fmt.Errorf("%d legs were left without a commitment", n)
+			}
+			return err
+		}
+		w.tell("request", string(rq.TransactionUID))
+		if err := s.CommitmentAsked(ctx, rq.TransactionUID); err != nil {
+			return err
+		}
+		switch len(w.requests) {
+		case 1:
+			continue // and no report comes
+		case 2:
+			r := &commitment.Result{TransactionUID: rq.TransactionUID, Committed: rq.References[1:], Failed: []commitment.Failure{{Reference: rq.References[0], Reason: 0x0112}}}
+			if err := w.report(ctx, s, r); err != nil {
+				return err
+			}
+			if err := w.forward(ctx, s); err != nil { // once more
+				return err
+			}
+		default:
+			if err := w.report(ctx, s, &commitment.Result{TransactionUID: rq.TransactionUID, Committed: rq.References}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *world) report(ctx context.Context, s *Spool, r *commitment.Result) error {
+	for _, c := range r.Committed {
+		w.tell("committed", string(c.SOPInstanceUID))
+	}
+	_, err := s.CommitmentReported(ctx, r, time.Now(), time.Now(), func(command.Status, int) LegState { return LegPending })
+	if err == nil {
+		w.tell("report", string(r.TransactionUID))
+	}
+	return err
+}
+
+// forget is what is done of an evening.
+func (w *world) forget(ctx context.Context, s *Spool) error {
+	if err := s.ForgetRequests(ctx, time.Now()); err != nil {
+		return err
+	}
+	parked, err := s.ParkTransactions(ctx, time.Now())
+	if err == nil && len(parked) > 0 {
+		err = fmt.Errorf("parked %+v", parked)
+	}
+	return err
 }
 
 // check holds the spool against the world.
@@ -273,6 +409,12 @@ func (w *world) check(t *testing.T, s *Spool) {
 		switch {
 		case held && !bytes.Equal(read(t, s, i.ID), c.dataSet()):
 			t.Errorf("%s came back as other bytes", c.sop)
+		case !held && w.asked && !w.atPACS[c.sop]:
+			t.Errorf("%s was committed to the scanner, is not at the PACS and is gone: %+v", c.sop, copies)
+		case !held && c.study == suspiciousStudy && !w.committed[c.sop]:
+			if len(copies) > 0 && copies[0].state != missing {
+				t.Errorf("%s was removed before the PACS had committed itself: %+v", c.sop, copies)
+			}
 		case !held && w.acked[c.sop] && !w.atPACS[c.sop]:
 			t.Errorf("%s was acknowledged, is not at the PACS and is gone: %+v", c.sop, copies)
 		}
@@ -319,6 +461,9 @@ func (w *world) checkDone(t *testing.T, s *Spool) {
 		if r.StudyInstanceUID == suspiciousStudy && (len(r.Alerts) != 1 || r.Alerts[0].State != alerts.StateAcknowledged) {
 			t.Errorf("alerts %+v", r.Alerts)
 		}
+	}
+	if !w.asked || !w.reported {
+		t.Errorf("the scanner's request was asked %t, reported %t", w.asked, w.reported)
 	}
 	if files, err := filepath.Glob(filepath.Join(s.dir, instancesDir, "*", "*")); err != nil || len(files) > 0 {
 		t.Errorf("files were left behind: %v, %v", files, err)
@@ -398,6 +543,9 @@ func TestPromise1_AcknowledgedIsOnDisk(t *testing.T) {
 // onceAShift are the steps that a shift takes only once.
 var onceAShift = []string{
 	StepEscalated + beforeCommit, StepEscalated, StepAcknowledged + beforeCommit, StepAcknowledged,
+	StepTransactionOpened + beforeCommit, StepTransactionOpened, StepReportFailed + beforeCommit, StepReportFailed,
+	StepReportDelivered + beforeCommit, StepReportDelivered, StepTransactionsParked + beforeCommit, StepTransactionsParked,
+	StepSentIsDone + beforeCommit, StepSentIsDone, StepRequestsForgotten + beforeCommit, StepRequestsForgotten,
 	StepRemoving + beforeCommit, StepRemoving, StepRemovalSynced, StepRemoved + beforeCommit, StepRemoved,
 }
 
@@ -432,6 +580,7 @@ func TestPromise1_CrashInRecovery(t *testing.T) {
 			must(t, err)
 			must(t, os.Remove(files[0]))
 			clear(w.acked) // a technician, told of the loss, sends everything again
+			w.asked = false
 		}},
 		{"partial file", []string{StepQuarantined}, func(t *testing.T, dir string, _ *world) {
 			if err := os.WriteFile(filepath.Join(dir, incomingDir, "01JNA5Q7V0000000000000000A.part"), []byte("DICM"), 0o600); err != nil {

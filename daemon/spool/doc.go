@@ -11,7 +11,7 @@
 //	<dir>/incoming/<ulid>.part      being received; nothing here was ever acknowledged
 //	<dir>/instances/<xx>/<ulid>.dcm acknowledged: Part 10 header, then the data set as it arrived
 //	<dir>/quarantine/               what recovery did not trust; never deleted by the program
-//	<dir>/ledger.db                 SQLite: studies, instances, legs, findings, alerts, outbox, events
+//	<dir>/ledger.db                 SQLite: studies, instances, legs, commitments, findings, alerts, outbox, events
 //	<dir>/pseudonym.key             the key of the study pseudonyms that logs carry
 //	<dir>/boot                      how often the spool was opened
 //	<dir>/lock                      held by the one process that uses the spool
@@ -45,6 +45,13 @@
 //   - A ledger that is missing or corrupt is moved to quarantine and rebuilt
 //     from the files: everything is then forwarded and analysed once more,
 //     which the standard permits, and alerts get the ids that they had.
+//   - A storage commitment that a peer has asked for is open until its report was
+//     delivered or is too old. What it says is looked up, and read from the disk,
+//     when it is said: a file that is not what arrived goes to quarantine, and is
+//     taken in anew when it is sent again.
+//   - Where a destination has to commit itself, what it has stored is sent and not
+//     done before it has. A request to it is in the ledger before it leaves, so
+//     that its report is understood whenever it comes.
 //   - A file is removed only when a ledger transaction has seen every one of
 //     its legs done, its finding made, its study decided and the retention time
 //     over. An instance without any leg is never removed.

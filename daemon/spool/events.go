@@ -17,7 +17,8 @@ const (
 	EventMissing            EventKind = "missing"             // a row's file is gone
 	EventQuarantined        EventKind = "quarantined"         // files were not trusted
 	EventLedgerRebuilt      EventKind = "ledger-rebuilt"
-	EventLegParked          EventKind = "leg-parked" // a destination refused for good
+	EventLegParked          EventKind = "leg-parked"    // a destination refused for good
+	EventReportParked       EventKind = "report-parked" // a peer never took the report of a commitment
 )
 
 // Event is one entry of the spool's diary. It carries no identity.

@@ -279,6 +279,15 @@ func (tx *transaction) row(query string, args []any, dest ...any) error {
 	return stmt.QueryRowContext(tx.ctx, args...).Scan(dest...)
 }
 
+// query runs a query; collect takes its result.
+func (tx *transaction) query(query string, args ...any) (*sql.Rows, error) {
+	stmt, err := tx.prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(tx.ctx, args...)
+}
+
 // statements prepares each query of a database once.
 type statements struct {
 	db       *sql.DB

@@ -13,6 +13,7 @@ type LegState string
 
 const (
 	LegPending LegState = "pending" // to be sent, perhaps not before NextAttempt
+	LegSent    LegState = "sent"    // stored by the destination, which has not committed itself yet
 	LegDone    LegState = "done"    // the destination has confirmed it
 	LegParked  LegState = "parked"  // refused for good; waits for a person
 )
@@ -88,7 +89,7 @@ func scanCount(row scanner) (n int64, err error) {
 // which status. It may be told again; a leg once done stays so.
 func (s *Spool) LegDone(ctx context.Context, legID int64, status uint16, at time.Time) error {
 	err := s.write(ctx, durable, StepLegDone, func(tx *transaction) error {
-		changed, err := tx.change(`UPDATE legs SET state = 'done', last_status = ?, last_reason = '', done_at = ? WHERE id = ? AND state <> 'done'`,
+		changed, err := tx.change(`UPDATE legs SET state = 'done', last_status = ?, last_reason = '', done_at = ?, request_id = NULL WHERE id = ? AND state <> 'done'`,
 			status, instant(at), legID)
 		if err != nil || changed {
 			return err
@@ -163,16 +164,20 @@ func (tx *transaction) legState(legID int64) (state LegState, err error) {
 }
 
 // RetryLegs makes the parked legs to a destination, and those that wait for
-// their next attempt, due at once, and returns how many those are.
+// their next attempt, due at once, and returns how many those are. What waits to
+// be asked for its commitment is due at once, too.
 func (s *Spool) RetryLegs(ctx context.Context, destination string) (int, error) {
 	var n int64
 	err := s.write(ctx, rebuildable, StepLegsRetry, func(tx *transaction) error {
-		result, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0
+		result, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0, refused = 0
 				WHERE destination = ? AND (state = 'parked' OR state = 'pending' AND next_attempt > 0)`, destination)
 		if err != nil {
 			return err
 		}
-		n, err = result.RowsAffected()
+		if n, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		_, err = tx.exec(`UPDATE legs SET next_attempt = 0 WHERE destination = ? AND state = 'sent' AND request_id IS NULL`, destination)
 		return err
 	})
 	if err != nil {
@@ -181,6 +186,7 @@ func (s *Spool) RetryLegs(ctx context.Context, destination string) (int, error) 
 	if n > 0 {
 		signal(s.wake.leg(destination))
 	}
+	signal(s.wake.commitment(destination))
 	return int(n), nil
 }
 

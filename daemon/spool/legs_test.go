@@ -21,6 +21,7 @@ func TestLegTransitions(t *testing.T) {
 	ctx := t.Context()
 	done := func(id int64) error { return s.LegDone(ctx, id, 0xB000, time.Now()) }
 	failed := func(id int64) error { return s.LegFailed(ctx, id, 0xA700, "busy", time.Now()) }
+	sent := func(id int64) error { return s.LegSent(ctx, id, 0, time.Now(), time.Now()) }
 	parked := func(id int64) error { return s.LegParked(ctx, id, 0xA900, "no") }
 	retry := func(int64) error {
 		_, err := s.RetryLegs(ctx, "pacs")
@@ -36,6 +37,14 @@ func TestLegTransitions(t *testing.T) {
 		{nil, failed, LegPending, nil},
 		{nil, parked, LegParked, nil},
 		{nil, retry, LegPending, nil},
+		{nil, sent, LegSent, nil},
+		{[]func(int64) error{parked}, sent, LegSent, nil},
+		{[]func(int64) error{done}, sent, LegDone, nil},
+		{[]func(int64) error{sent}, sent, LegSent, nil},
+		{[]func(int64) error{sent}, done, LegDone, nil},
+		{[]func(int64) error{sent}, failed, LegSent, ErrLegSettled},
+		{[]func(int64) error{sent}, parked, LegSent, ErrLegSettled},
+		{[]func(int64) error{sent}, retry, LegSent, nil},
 		{[]func(int64) error{parked}, retry, LegPending, nil},
 		{[]func(int64) error{parked}, failed, LegParked, ErrLegSettled},
 		{[]func(int64) error{parked}, parked, LegParked, ErrLegSettled},

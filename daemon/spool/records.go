@@ -47,6 +47,7 @@ func (r StudyRecord) Balances() bool {
 type LegCount struct {
 	Destination string
 	Pending     int
+	Sent        int // and not committed yet
 	Done        int
 	Parked      int
 	LastDone    time.Time
@@ -90,7 +91,7 @@ const (
 		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
 
 	selectLegCounts = `SELECT s.study_instance_uid, l.destination,
-			sum(l.state = 'pending'), sum(l.state = 'done'), sum(l.state = 'parked'), max(l.done_at)
+			sum(l.state = 'pending'), sum(l.state = 'sent'), sum(l.state = 'done'), sum(l.state = 'parked'), max(l.done_at)
 		FROM studies s JOIN instances i ON i.study_id = s.id JOIN legs l ON l.instance_id = i.id
 		WHERE` + selected + `GROUP BY s.id, l.destination ORDER BY s.id, l.destination`
 
@@ -165,7 +166,7 @@ type studyAlert struct {
 }
 
 func scanStudyLegs(row scanner) (l studyLegs, err error) {
-	err = row.Scan(&l.study, &l.Destination, &l.Pending, &l.Done, &l.Parked, (*instant)(&l.LastDone))
+	err = row.Scan(&l.study, &l.Destination, &l.Pending, &l.Sent, &l.Done, &l.Parked, (*instant)(&l.LastDone))
 	return l, err
 }
 

@@ -111,7 +111,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 		s.hook = func(string) {}
 	}
 	s.names.entropy = ulid.Monotonic(rand.Reader, 0)
-	s.wake.init(s.destinations)
+	s.wake.init()
 	s.holds.init()
 
 	// Until the last step has succeeded, an error undoes the earlier ones.

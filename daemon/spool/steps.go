@@ -17,6 +17,19 @@ const (
 	StepLegParked = "leg parked"
 	StepLegsRetry = "legs due again"
 
+	StepLegSent             = "leg sent"
+	StepCommitmentRequested = "commitment requested"
+	StepCommitmentAsked     = "commitment asked for"
+	StepCommitmentFailed    = "commitment failed"
+	StepCommitmentReported  = "commitment reported"
+	StepSentIsDone          = "sent is done"
+	StepRequestsForgotten   = "requests forgotten"
+
+	StepTransactionOpened  = "transaction opened"
+	StepReportDelivered    = "report delivered"
+	StepReportFailed       = "report failed"
+	StepTransactionsParked = "transactions parked"
+
 	StepFinding          = "finding recorded"
 	StepFindingsRetry    = "failed findings pending again"
 	StepDecided          = "study decided"
@@ -47,6 +60,8 @@ func Steps() []string {
 	}
 	for _, transaction := range []string{
 		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
+		StepLegSent, StepCommitmentRequested, StepCommitmentAsked, StepCommitmentFailed, StepCommitmentReported, StepSentIsDone, StepRequestsForgotten,
+		StepTransactionOpened, StepReportDelivered, StepReportFailed, StepTransactionsParked,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
 		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered, StepClockSetBack,
 	} {

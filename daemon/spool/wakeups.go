@@ -16,25 +16,38 @@ type wakeups struct {
 	slices   chan struct{}
 	messages chan struct{}
 	mu       sync.Mutex
-	legs     map[string]chan struct{}
+	named    map[string]chan struct{} // by what for, and for whom
 }
 
-func (w *wakeups) init(destinations []string) {
+func (w *wakeups) init() {
 	w.slices = make(chan struct{}, 1)
 	w.messages = make(chan struct{}, 1)
-	w.legs = make(map[string]chan struct{})
-	for _, d := range destinations {
-		w.legs[d] = make(chan struct{}, 1)
+	w.named = make(map[string]chan struct{})
+}
+
+func (w *wakeups) leg(destination string) chan struct{} { return w.of("leg " + destination) }
+func (w *wakeups) commitment(destination string) chan struct{} {
+	return w.of("commitment " + destination)
+}
+
+// reportDue wakes who waits for the reports to a peer. Peers for which nobody
+// does may be many: their AE titles may be made up.
+func (w *wakeups) reportDue(peer dicom.AETitle) {
+	w.mu.Lock()
+	c, ok := w.named["report "+string(peer)]
+	w.mu.Unlock()
+	if ok {
+		signal(c)
 	}
 }
 
-func (w *wakeups) leg(destination string) chan struct{} {
+func (w *wakeups) of(name string) chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c, ok := w.legs[destination]
+	c, ok := w.named[name]
 	if !ok {
 		c = make(chan struct{}, 1)
-		w.legs[destination] = c
+		w.named[name] = c
 	}
 	return c
 }
@@ -53,6 +66,19 @@ func (s *Spool) SlicesAdded() <-chan struct{} { return s.wake.slices }
 // LegsAdded receives after a leg to the destination was added or made due
 // again. The channel holds one signal: look for work first, then wait.
 func (s *Spool) LegsAdded(destination string) <-chan struct{} { return s.wake.leg(destination) }
+
+// CommitmentsDue receives after a leg to the destination was sent, or may be
+// asked for again. The channel holds one signal: look for work first, then wait.
+func (s *Spool) CommitmentsDue(destination string) <-chan struct{} {
+	return s.wake.commitment(destination)
+}
+
+// ReportsDue receives after a peer has asked for a commitment, or its report may
+// be tried again; the first call begins it. The channel holds one signal: look
+// for work first, then wait.
+func (s *Spool) ReportsDue(peer dicom.AETitle) <-chan struct{} {
+	return s.wake.of("report " + string(peer))
+}
 
 // MessagesAdded receives after a commit has left a message in the outbox. The
 // channel holds one signal: look for work first, then wait.
