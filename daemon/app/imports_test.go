@@ -35,13 +35,14 @@ var may = map[string][]string{
 	"daemon":      {"configs", "models", "daemon/...", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/demo": {"configs", "models", "daemon/app", "daemon/spool", "daemon/phantom", "daemon/monitor", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/app": {
-		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/console", "daemon/monitor",
+		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console", "daemon/monitor",
 		"daemon/spool", "daemon/phantom", "dimse/...", "infer/...", "alerts/...",
 	},
 
 	"daemon/receive": station,
 	"daemon/triage":  station,
 	"daemon/forward": station,
+	"daemon/commit":  station,
 	"daemon/console": station,
 	"daemon/monitor": station,
 

@@ -11,7 +11,9 @@
 //   - Done: 0000H, the warnings B000H, B006H and B007H (PS3.4 Table B.2-1), with
 //     which the destination has kept the instance, and 0111H, by which it says
 //     that it had it already. Where another data set came under the same UID,
-//     0111H is a refusal: which of the two it has, it does not say.
+//     0111H is a refusal: which of the two it has, it does not say. Where the
+//     destination has to commit itself, the leg is only sent by that; package
+//     commit brings it to its end, or back here.
 //   - Try again: A7xxH, 0110H, 0213H, and whatever kept an answer from coming: no
 //     connection, a rejected association, an abort, a time-out. The leg waits
 //     longer each time, up to a limit, and is never given up. So does the

@@ -23,6 +23,12 @@ type Forwarder struct {
 	Sender      Sender
 	Log         *slog.Logger // nil discards
 
+	// Commit is true where the destination has to commit itself to what it has
+	// stored before the leg is done; it is asked after Collect, together with
+	// what was sent meanwhile. Package commit does that.
+	Commit  bool
+	Collect time.Duration
+
 	Idle     time.Duration // after which an unused association is released; 10 s
 	MinRetry time.Duration // wait after a first failure; 1 s
 	MaxRetry time.Duration // longest wait; 1 min
@@ -189,7 +195,13 @@ func (r *run) send(leg spool.Leg) (dimse.Result, error) {
 // leg is walked again, and the destination meets a duplicate.
 func (r *run) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) bool {
 	now := time.Now()
-	if err := r.Spool.LegDone(r.sending, leg.ID, uint16(status), now); err != nil {
+	var err error
+	if r.Commit {
+		err = r.Spool.LegSent(r.sending, leg.ID, uint16(status), now, now.Add(r.Collect))
+	} else {
+		err = r.Spool.LegDone(r.sending, leg.ID, uint16(status), now)
+	}
+	if err != nil {
 		return r.failed(ctx, "a confirmed instance cannot be recorded; it will be sent again", err)
 	}
 	r.mu.Lock()
