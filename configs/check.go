@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -42,12 +43,20 @@ func Check(c *Config) Problems {
 	ps.secret("dicom.users_file", c.DICOM.UsersFile)
 	for i := range c.Destinations {
 		key, dest := entry("destinations", i)+".", &c.Destinations[i]
-		ps.file(key+"tls.ca_file", dest.TLS.CAFile)
-		ps.file(key+"tls.certificate_file", dest.TLS.CertificateFile)
-		ps.secret(key+"tls.key_file", dest.TLS.KeyFile)
+		ps.tls(key+"tls.", &dest.TLS)
 		ps.secret(key+"passcode_file", dest.PasscodeFile)
 	}
+	for i := range c.DICOM.Peers {
+		ps.tls(entry("dicom.peers", i)+".commitment.tls.", &c.DICOM.Peers[i].Commitment.TLS)
+	}
 	return ps
+}
+
+// tls notes what is wrong with the files of a section for TLS.
+func (ps *Problems) tls(key string, t *TLS) {
+	ps.file(key+"ca_file", t.CAFile)
+	ps.file(key+"certificate_file", t.CertificateFile)
+	ps.secret(key+"key_file", t.KeyFile)
 }
 
 // file notes a file that is not there or no file.
@@ -160,6 +169,13 @@ func (c *Config) Warnings() Problems {
 		if d.PasscodeFile != "" && !d.TLS.Enabled {
 			warn(entry("destinations", i)+".passcode_file", "is sent without TLS: the passcode crosses the network in the clear")
 		}
+	}
+	i := slices.IndexFunc(c.DICOM.Peers, func(p Peer) bool { return p.Reports() })
+	switch s := &c.DICOM.Commitment; {
+	case !s.Enabled && i >= 0:
+		warn(entry("dicom.peers", i)+".commitment.address", "has no use: dicom.commitment.enabled is false")
+	case s.Enabled && !s.SameAssociation && i < 0:
+		warn("dicom.commitment.same_association", "is false and no entry of dicom.peers has a commitment.address: no scanner could get a report, and every request is refused")
 	}
 	if len(c.Destinations) == 0 {
 		warn("destinations", "is empty: studies are kept here and sent nowhere")

@@ -16,6 +16,7 @@
 package configs
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"os"
@@ -75,6 +76,18 @@ type DICOM struct {
 	WriteTimeout             time.Duration `mapstructure:"write_timeout"`
 	MaxObject                Size          `mapstructure:"max_object"`
 	DrainTimeout             time.Duration `mapstructure:"drain_timeout"`
+	Commitment               Commitment    `mapstructure:"commitment"`
+}
+
+// Commitment is the SCP of storage commitment, for scanners; what is of one of
+// them alone stands in [PeerCommitment].
+type Commitment struct {
+	Enabled         bool          `mapstructure:"enabled"`
+	SameAssociation bool          `mapstructure:"same_association"`
+	MaxReferences   int           `mapstructure:"max_references"` // of one request
+	MaxOpen         int           `mapstructure:"max_open"`       // transactions of one AE title
+	MaxAge          time.Duration `mapstructure:"max_age"`
+	Retry           Retry         `mapstructure:"retry"`
 }
 
 // Spool is the durable store.
@@ -96,7 +109,25 @@ type Destination struct {
 	PasscodeFile   string   `mapstructure:"passcode_file"` // absolute; empty: the username alone
 	Timeouts       Timeouts `mapstructure:"timeouts"`
 	Retry          Retry    `mapstructure:"retry"`
+
+	Commitment DestinationCommitment `mapstructure:"commitment"`
 }
+
+// DestinationCommitment is the SCU of storage commitment, towards one
+// destination.
+type DestinationCommitment struct {
+	Mode          string        `mapstructure:"mode"`            // off, require
+	Address       string        `mapstructure:"address"`         // filled from the destination's where left out
+	CalledAETitle string        `mapstructure:"called_ae_title"` // likewise
+	Collect       time.Duration `mapstructure:"collect"`
+	Wait          time.Duration `mapstructure:"wait"`
+	Timeout       time.Duration `mapstructure:"timeout"`
+	Retry         Retry         `mapstructure:"retry"`
+}
+
+// Required reports whether legs to the destination are done only when it has
+// committed itself.
+func (c DestinationCommitment) Required() bool { return c.Mode == "require" }
 
 // Timeouts bound the steps of sending to a destination.
 type Timeouts struct {
@@ -212,9 +243,10 @@ func (c *Config) fill() {
 	}
 	c.DICOM.MaxAssociationsPerHost = min(c.DICOM.MaxAssociationsPerHost, c.DICOM.MaxAssociations)
 	for i := range c.Destinations {
-		if c.Destinations[i].CallingAETitle == "" {
-			c.Destinations[i].CallingAETitle = c.DICOM.AETitle
-		}
+		d := &c.Destinations[i]
+		d.CallingAETitle = cmp.Or(d.CallingAETitle, c.DICOM.AETitle)
+		d.Commitment.Address = cmp.Or(d.Commitment.Address, d.Address)
+		d.Commitment.CalledAETitle = cmp.Or(d.Commitment.CalledAETitle, d.CalledAETitle)
 	}
 	if c.Alerts.MQTT.ClientID == "" {
 		c.Alerts.MQTT.ClientID = "ichwatch-" + c.Site + "-" + c.Device

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,12 +94,14 @@ site: north
 log:
 dicom:
   peers:
-    - {name: a, ae_title: CT_A, addresses: [192.0.2.10, 2001:db8::/64], max_object: 1GiB}
-    - {name: b, ae_title: "ct b", user_identity: require}
+    - {name: a, ae_title: CT_A, addresses: [192.0.2.10, 2001:db8::/64], max_object: 1GiB,
+       commitment: {address: "ct-a.example.org:104", tls: {enabled: true}}}
+    - {name: b, ae_title: "ct b", user_identity: require, commitment: {mode: refuse}}
   users_file: /etc/ichwatch/secrets/users
   max_pdu: 16KiB
   max_associations: 4
   transfer_syntaxes: [JPEG-LS Lossless Image Compression, rlelossless, 1.2.840.113619.5.2, 1.2.840.10008.1.2.4.999]
+  commitment: {same_association: false, max_age: 2d}
 spool: {high_watermark: 85%, retention: 1d12h}
 destinations:
   - name: pacs
@@ -106,7 +109,8 @@ destinations:
     called_ae_title: ARCHIVE
     tls: {enabled: true, ca_file: /etc/ichwatch/tls/pacs.pem}
     retry: {max: 90s}
-  - {name: backup, address: backup.example.org:11112, called_ae_title: B, calling_ae_title: CT_A}
+  - {name: backup, address: backup.example.org:11112, called_ae_title: B, calling_ae_title: CT_A,
+     commitment: {mode: require, address: stgcmt.example.org:104, called_ae_title: STGCMT, timeout: 24h}}
 triage: {models: [], eligibility: {body_parts: []}}
 alerts:
   mqtt: {broker: tls://mqtt.example.org:8883}
@@ -125,6 +129,8 @@ alerts:
 		{Name: "a", AETitle: "CT_A", Addresses: []string{"192.0.2.10", "2001:db8::/64"}, CertificateNames: []string{}, MaxObject: 1 << 30, UserIdentity: "ignore"},
 		{Name: "b", AETitle: "ct b", Addresses: []string{}, CertificateNames: []string{}, UserIdentity: "require"},
 	}
+	want.DICOM.Peers[0].Commitment = configs.PeerCommitment{Mode: "allow", Address: "ct-a.example.org:104", TLS: configs.TLS{Enabled: true}}
+	want.DICOM.Peers[1].Commitment.Mode = "refuse"
 	want.DICOM.UsersFile = "/etc/ichwatch/secrets/users"
 	want.DICOM.MaxPDU = 16 << 10
 	want.DICOM.TransferSyntaxes = []string{"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.999"}
@@ -132,14 +138,26 @@ alerts:
 	want.Spool.HighWatermark = 0.85
 	want.Spool.Retention = 36 * time.Hour
 	timeouts := configs.Timeouts{Dial: 10 * time.Second, ACSE: 30 * time.Second, Read: time.Minute, Write: 30 * time.Second}
+	commitment := func(address, title string) configs.DestinationCommitment {
+		return configs.DestinationCommitment{
+			Mode: "off", Address: address, CalledAETitle: title, Collect: 10 * time.Second, Wait: 10 * time.Second, Timeout: time.Hour,
+			Retry: configs.Retry{Initial: 10 * time.Second, Max: time.Hour},
+		}
+	}
 	want.Destinations = []configs.Destination{{
 		Name: "pacs", Address: "[2001:db8::7]:104", CalledAETitle: "ARCHIVE", CallingAETitle: "ICHWATCH",
 		TLS:      configs.TLS{Enabled: true, CAFile: "/etc/ichwatch/tls/pacs.pem"},
 		Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 90 * time.Second},
+		Commitment: commitment("[2001:db8::7]:104", "ARCHIVE"),
 	}, {
 		Name: "backup", Address: "backup.example.org:11112", CalledAETitle: "B", CallingAETitle: "CT_A",
 		Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 5 * time.Minute},
+		Commitment: commitment("stgcmt.example.org:104", "STGCMT"),
 	}}
+	want.Destinations[1].Commitment.Mode = "require"
+	want.Destinations[1].Commitment.Timeout = 24 * time.Hour
+	want.DICOM.Commitment.SameAssociation = false
+	want.DICOM.Commitment.MaxAge = 48 * time.Hour
 	want.Triage.Models = []string{}
 	want.Triage.Eligibility.BodyParts = []string{}
 	want.Alerts.MQTT.Broker = "tls://mqtt.example.org:8883"
@@ -288,6 +306,20 @@ func TestWarnings(t *testing.T) {
 	c.Destinations[0].PasscodeFile = "/etc/ichwatch/secrets/pacs"
 	if diff := cmp.Diff([]string{"dicom.peers[0]", "dicom.peers[1].user_identity", "dicom.tls.client_certificates", "destinations[0].passcode_file", "triage.models", "alerts.mqtt.broker", "monitor.listen"}, keys(c)); diff != "" {
 		t.Errorf("an open one: -want +got:\n%s", diff)
+	}
+	c = configs.Default()
+	c.DICOM.Peers = []configs.Peer{{Name: "ct", AETitle: "CT"}}
+	c.DICOM.Commitment.SameAssociation = false
+	if got := keys(c); !slices.Contains(got, "dicom.commitment.same_association") {
+		t.Errorf("no report could be delivered, and the warnings are %v", got)
+	}
+	c.DICOM.Peers[0].Commitment.Address = "ct.example.org:104"
+	if got := keys(c); slices.Contains(got, "dicom.commitment.same_association") {
+		t.Errorf("a report can be delivered, and the warnings are %v", got)
+	}
+	c.DICOM.Commitment.Enabled = false
+	if got := keys(c); !slices.Contains(got, "dicom.peers[0].commitment.address") {
+		t.Errorf("an address of no use, and the warnings are %v", got)
 	}
 }
 

@@ -17,7 +17,8 @@ type ServerTLS struct {
 	PlainListen        string `mapstructure:"plain_listen"` // a second listener, without TLS; empty: none
 }
 
-// TLS is TLS towards a destination. Paths are absolute.
+// TLS is TLS towards a destination or a scanner that takes reports. Paths are
+// absolute.
 type TLS struct {
 	Enabled         bool   `mapstructure:"enabled"`
 	CAFile          string `mapstructure:"ca_file"` // empty: those of the system
@@ -39,7 +40,19 @@ type Peer struct {
 	MaxBytesPerSecond        Size     `mapstructure:"max_bytes_per_second"`
 	MaxObject                Size     `mapstructure:"max_object"`
 	UserIdentity             string   `mapstructure:"user_identity"` // ignore, require
+
+	Commitment PeerCommitment `mapstructure:"commitment"`
 }
+
+// PeerCommitment is storage commitment for the peers of a rule.
+type PeerCommitment struct {
+	Mode    string `mapstructure:"mode"`    // allow, refuse
+	Address string `mapstructure:"address"` // host:port that takes reports; empty: none does
+	TLS     TLS    `mapstructure:"tls"`     // of Address
+}
+
+// Reports says whether the peer is called with reports.
+func (p *Peer) Reports() bool { return p.Commitment.Mode != "refuse" && p.Commitment.Address != "" }
 
 // Prefixes are the addresses as networks, those of one host too.
 func (p *Peer) Prefixes() []netip.Prefix {
@@ -98,8 +111,10 @@ func (d *document) validatePeers(c *DICOM) {
 				d.reject(key+"user_identity", p.UserIdentity, &valueError{"cannot be required without dicom.users_file", "both, or ignore", ""})
 			}
 		}
+		d.validatePeerCommitment(key+"commitment.", p, c)
 	}
 	d.unique("dicom.peers", names)
+	d.oneReportAddress(c.Peers)
 	if c.UsersFile != "" {
 		d.absolute("dicom.users_file", c.UsersFile)
 		if !identities {
@@ -172,17 +187,22 @@ func orOff(name string) string {
 	return ""
 }
 
-func (d *document) validateDestinationTLS(key string, dest *Destination) {
-	t := &dest.TLS
-	d.tlsFiles(key+"tls.", t.Enabled, map[string]string{"ca_file": t.CAFile, "certificate_file": t.CertificateFile, "key_file": t.KeyFile})
-	d.pair(key+"tls.", t.CertificateFile, t.KeyFile)
-	if t.ServerName != "" {
-		if foreign := strings.ContainsFunc(t.ServerName, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' }); foreign && net.ParseIP(t.ServerName) == nil {
-			d.reject(key+"tls.server_name", t.ServerName, &valueError{"is not a name of a host", "as in pacs.example.org", ""})
-		} else if !t.Enabled {
-			d.reject(key+"tls.server_name", t.ServerName, noUseWithoutTLS)
-		}
+// validateTLS checks TLS towards somebody whom we call.
+func (d *document) validateTLS(key string, t *TLS) {
+	d.tlsFiles(key, t.Enabled, map[string]string{"ca_file": t.CAFile, "certificate_file": t.CertificateFile, "key_file": t.KeyFile})
+	d.pair(key, t.CertificateFile, t.KeyFile)
+	if t.ServerName == "" {
+		return
 	}
+	if foreign := strings.ContainsFunc(t.ServerName, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' }); foreign && net.ParseIP(t.ServerName) == nil {
+		d.reject(key+"server_name", t.ServerName, &valueError{"is not a name of a host", "as in pacs.example.org", ""})
+	} else if !t.Enabled {
+		d.reject(key+"server_name", t.ServerName, noUseWithoutTLS)
+	}
+}
+
+// validateIdentity checks the user identity that a destination is sent.
+func (d *document) validateIdentity(key string, dest *Destination) {
 	if len(dest.Username) > 64 || strings.ContainsFunc(dest.Username, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		d.reject(key+"username", dest.Username, &valueError{"is not a username", "up to 64 printable characters", ""})
 	}

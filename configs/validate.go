@@ -65,6 +65,7 @@ func (d *document) validateDICOM(c *DICOM) {
 	within(d, "dicom.write_timeout", c.WriteTimeout, time.Second, 10*time.Minute)
 	within(d, "dicom.max_object", c.MaxObject, 1<<20, 64<<30)
 	within(d, "dicom.drain_timeout", c.DrainTimeout, time.Second, 10*time.Minute)
+	d.validateCommitment(&c.Commitment)
 }
 
 func (d *document) validateDestinations(c *Config) {
@@ -74,20 +75,22 @@ func (d *document) validateDestinations(c *Config) {
 		d.name32(key+"name", dest.Name)
 		names = append(names, dest.Name)
 		d.hostPort(key+"address", dest.Address, calling)
-		if host, _, _ := net.SplitHostPort(dest.Address); isLoopback(host) && slices.Contains([]uint64{portOf(c.DICOM.Listen), portOf(c.DICOM.TLS.PlainListen)}, portOf(dest.Address)) {
+		if c.DICOM.isOwn(dest.Address) {
 			d.reject(key+"address", dest.Address, &valueError{"is ichwatch itself: what arrives would arrive again", "an address other than dicom.listen", ""})
 		}
 		d.aeTitle(key+"called_ae_title", dest.CalledAETitle)
 		if dest.CallingAETitle != "" {
 			d.aeTitle(key+"calling_ae_title", dest.CallingAETitle)
 		}
-		d.validateDestinationTLS(key, &c.Destinations[i])
+		d.validateTLS(key+"tls.", &c.Destinations[i].TLS)
+		d.validateIdentity(key, &c.Destinations[i])
 		within(d, key+"timeouts.dial", dest.Timeouts.Dial, 100*time.Millisecond, 10*time.Minute)
 		within(d, key+"timeouts.acse", dest.Timeouts.ACSE, time.Second, 10*time.Minute)
 		within(d, key+"timeouts.read", dest.Timeouts.Read, time.Second, time.Hour)
 		within(d, key+"timeouts.write", dest.Timeouts.Write, time.Second, time.Hour)
 		within(d, key+"retry.initial", dest.Retry.Initial, 100*time.Millisecond, time.Hour)
 		within(d, key+"retry.max", dest.Retry.Max, dest.Retry.Initial, day)
+		d.validateDestinationCommitment(key+"commitment.", &dest.Commitment, &c.DICOM)
 	}
 	d.unique("destinations", names)
 }
@@ -345,6 +348,12 @@ func portOf(address string) uint64 {
 	_, port, _ := net.SplitHostPort(address)
 	n, _ := strconv.ParseUint(port, 10, 16)
 	return n
+}
+
+// isOwn says whether an address is that of one of our own ports, on this machine.
+func (c *DICOM) isOwn(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	return isLoopback(host) && slices.Contains([]uint64{portOf(c.Listen), portOf(c.TLS.PlainListen)}, portOf(address))
 }
 
 func isLoopback(host string) bool {

@@ -2,6 +2,8 @@
 //
 //	scanner -> dimse.Server -> receive -> spool -> forward -> PACS
 //	                                        |
+//	                                        +----> commit -> scanners, PACS
+//	                                        |
 //	                                        +----> triage -> spool's outbox -> alerts.Courier -> mqtt -> people
 //
 // It owns the order of start and stop, and nothing else: each station works on the spool alone and does not know the
@@ -22,6 +24,7 @@ import (
 	"ichwatch/alerts"
 	"ichwatch/alerts/mqtt"
 	"ichwatch/configs"
+	"ichwatch/daemon/commit"
 	"ichwatch/daemon/forward"
 	"ichwatch/daemon/monitor"
 	"ichwatch/daemon/receive"
@@ -51,6 +54,10 @@ type App struct {
 	mqtt    *mqtt.Client
 	model   *model
 	forward []*forward.Forwarder
+
+	provider   *commit.Provider // nil: off
+	requesters []*commit.Requester
+
 	monitor *monitor.Monitor
 	version string
 
@@ -145,7 +152,11 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 			return nil, err
 		}
 	}
+	if err := a.prepareCommitment(ctx); err != nil {
+		return nil, err
+	}
 	a.server = newServer(cfg, a.spool, a.self, users, o.Log)
+	a.serveCommitment(a.server)
 	a.monitor = &monitor.Monitor{Checks: a.checks(), Log: o.Log}
 	return a, nil
 }
@@ -207,6 +218,7 @@ func (a *App) stages() [][]*stage {
 	for _, f := range a.forward {
 		work = append(work, &stage{name: "forward " + f.Destination, run: f.Run})
 	}
+	work = append(work, a.commitmentStages()...)
 	outside := []*stage{{name: "dicom", run: a.serve}}
 	if a.monLn != nil {
 		outside = append(outside, &stage{name: "monitor", run: func(ctx context.Context) error { return a.monitor.Serve(ctx, a.monLn) }})
@@ -388,6 +400,8 @@ func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*fo
 	return &forward.Forwarder{
 		Spool: sp, Destination: d.Name, Log: log,
 		Sender:   &forward.SCU{Addr: d.Address, Dialer: dialer},
+		Commit:   d.Commitment.Required(),
+		Collect:  d.Commitment.Collect,
 		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
 	}, nil
 }

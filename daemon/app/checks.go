@@ -56,7 +56,7 @@ func (a *App) checks() []monitor.Check {
 			return err
 		}})
 	}
-	return checks
+	return append(checks, a.commitmentChecks()...)
 }
 
 // newSelfTitle draws the AE title under which the daemon calls itself. It is another one after each start, so that

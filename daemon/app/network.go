@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 
@@ -16,7 +17,7 @@ func Acceptor(cfg *configs.Config) *dimse.Server {
 	return &dimse.Server{
 		AETitle:                dicom.AETitle(c.AETitle),
 		AcceptAnyCalledAETitle: c.AcceptAnyCalledAE,
-		Peers:                  newPeers(c.Peers),
+		Peers:                  newPeers(cfg),
 		PrivateStorage:         uids(c.PrivateSOPClasses),
 		UnknownStorage:         c.UnknownSOPClasses == "accept",
 		TransferSyntaxes:       preferred(c.TransferSyntaxes),
@@ -50,8 +51,14 @@ func Requestor(d configs.Destination) dimse.Dialer {
 func Dialer(d configs.Destination, log *slog.Logger) (dimse.Dialer, error) {
 	dialer := Requestor(d)
 	dialer.Log = log
-	err := secure(&dialer, &d, log)
-	return dialer, err
+	err := secure(&dialer, &d.TLS, log)
+	if err == nil {
+		dialer.UserIdentity, err = userIdentity(&d)
+	}
+	if err != nil {
+		return dialer, fmt.Errorf("destination %s: %w", d.Name, err)
+	}
+	return dialer, nil
 }
 
 // preferred puts the configured transfer syntaxes before all others that are known: an order keeps none out, because some

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"ichwatch/configs"
@@ -10,10 +11,18 @@ import (
 	"ichwatch/dimse/dicom"
 )
 
-// newPeers are the rules of the configuration; none where there are none, and anybody may speak.
-func newPeers(configured []configs.Peer) []dimse.Peer {
+// newPeers are the rules of the configuration; none where there are none, and anybody may speak. Those by which
+// destinations report come last.
+func newPeers(cfg *configs.Config) []dimse.Peer {
+	reporting := reportingPeers(cfg)
+	if len(cfg.DICOM.Peers) == 0 {
+		if slices.ContainsFunc(reporting, func(p dimse.Peer) bool { return p.CalledAETitle != "" }) {
+			return append(reporting, dimse.Peer{Name: "anybody"})
+		}
+		return nil
+	}
 	var peers []dimse.Peer
-	for _, p := range configured {
+	for _, p := range cfg.DICOM.Peers {
 		peers = append(peers, dimse.Peer{
 			Name:                p.Name,
 			CallingAETitle:      dicom.AETitle(p.AETitle),
@@ -24,7 +33,29 @@ func newPeers(configured []configs.Peer) []dimse.Peer {
 			MaxObject:           int64(p.MaxObject),
 			Rates:               rates(p.MaxAssociationsPerMinute, p.MaxObjectsPerSecond, p.MaxBytesPerSecond),
 			RequireUserIdentity: p.UserIdentity == "require",
+			RefuseActions:       p.Commitment.Mode == "refuse",
 		})
+	}
+	return append(peers, reporting...)
+}
+
+// reportingPeers are a rule for each destination that has to commit itself: it calls to report, by the title under which
+// it was asked, and no rule of the site needs to be about it.
+func reportingPeers(cfg *configs.Config) (peers []dimse.Peer) {
+	for _, d := range cfg.Destinations {
+		if !d.Commitment.Required() {
+			continue
+		}
+		p := dimse.Peer{
+			Name:             "destination " + d.Name + ", to report storage commitments alone",
+			CallingAETitle:   dicom.AETitle(d.Commitment.CalledAETitle),
+			AbstractSyntaxes: []dicom.UID{dicom.Verification, dicom.StorageCommitmentPushModel},
+			RefuseActions:    true,
+		}
+		if d.CallingAETitle != cfg.DICOM.AETitle {
+			p.CalledAETitle = dicom.AETitle(d.CallingAETitle)
+		}
+		peers = append(peers, p)
 	}
 	return peers
 }

@@ -52,28 +52,34 @@ func openUsers(cfg *configs.Config, log *slog.Logger) (dimse.Authenticator, erro
 	return users, nil
 }
 
-// secure gives a destination's dialer its TLS and its user identity.
-func secure(d *dimse.Dialer, dest *configs.Destination, log *slog.Logger) error {
-	if t := &dest.TLS; t.Enabled {
-		c, err := tlsprofile.Open(tlsprofile.Files{Certificate: t.CertificateFile, Key: t.KeyFile, CA: t.CAFile}, log)
-		if err != nil {
-			return fmt.Errorf("destination %s: tls: %w", dest.Name, err)
-		}
-		d.NetDial = c.Dial(t.ServerName)
-	}
-	if dest.Username == "" {
+// secure gives a dialer the TLS that is configured for whom it calls.
+func secure(d *dimse.Dialer, t *configs.TLS, log *slog.Logger) error {
+	if !t.Enabled {
 		return nil
 	}
-	d.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsername, PrimaryField: []byte(dest.Username)}
-	if dest.PasscodeFile == "" {
-		return nil
-	}
-	passcode, err := readPasscode(dest.PasscodeFile)
+	c, err := tlsprofile.Open(tlsprofile.Files{Certificate: t.CertificateFile, Key: t.KeyFile, CA: t.CAFile}, log)
 	if err != nil {
-		return fmt.Errorf("destination %s: passcode_file: %w", dest.Name, err)
+		return fmt.Errorf("tls: %w", err)
 	}
-	d.UserIdentity.Type, d.UserIdentity.SecondaryField = pdu.IdentityUsernamePasscode, passcode
+	d.NetDial = c.Dial(t.ServerName)
 	return nil
+}
+
+// userIdentity is what a destination is sent of who calls it; nil: nothing.
+func userIdentity(d *configs.Destination) (*pdu.UserIdentity, error) {
+	if d.Username == "" {
+		return nil, nil
+	}
+	id := &pdu.UserIdentity{Type: pdu.IdentityUsername, PrimaryField: []byte(d.Username)}
+	if d.PasscodeFile == "" {
+		return id, nil
+	}
+	passcode, err := readPasscode(d.PasscodeFile)
+	if err != nil {
+		return nil, fmt.Errorf("passcode_file: %w", err)
+	}
+	id.Type, id.SecondaryField = pdu.IdentityUsernamePasscode, passcode
+	return id, nil
 }
 
 // readPasscode reads a passcode without the end of its line.
@@ -109,8 +115,13 @@ func CheckSecurity(cfg *configs.Config) (problems, warnings configs.Problems) {
 	}
 	_, err = openUsers(cfg, log)
 	note("dicom.users_file", err)
-	for i := range cfg.Destinations {
-		note(fmt.Sprintf("destinations[%d]", i), secure(new(dimse.Dialer), &cfg.Destinations[i], log))
+	for i, d := range cfg.Destinations {
+		_, err := Dialer(d, log)
+		note(fmt.Sprintf("destinations[%d]", i), err)
+	}
+	for i, p := range cfg.DICOM.Peers {
+		_, err := reportPeer(cfg, p, log)
+		note(fmt.Sprintf("dicom.peers[%d].commitment", i), err)
 	}
 	return problems, warnings
 }

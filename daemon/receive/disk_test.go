@@ -46,6 +46,12 @@ func TestAdmitHoldsTheHighWatermark(t *testing.T) {
 		t.Errorf("C-ECHO: %v, %v", status, err)
 	}
 
+	// So does a storage commitment, which may be what makes room.
+	commits := dimse.AssociateRequestInfo{Contexts: []dimse.ProposedContext{{AbstractSyntax: dicom.StorageCommitmentPushModel}}}
+	if r := s.Admit(t.Context(), commits); r != nil {
+		t.Errorf("storage commitment above the watermark: %v", r)
+	}
+
 	d.free.Store(500)
 	mustDial(t, addr)
 

@@ -176,11 +176,12 @@ func check(rq dimse.CStoreRQ, h *dicom.Header, fault error) error {
 
 // Admit refuses associations while the disk is nearly full; it is made to be a
 // dimse.Server's Admit. The refusal is transient, so that the peer keeps its
-// objects and tries again. Who only wants to verify gets in: a C-ECHO takes no
-// space, and whoever watches this program with it must not think it dead.
+// objects and tries again. Who stores nothing gets in: whoever watches this
+// program with a C-ECHO must not think it dead, and a storage commitment may be
+// what makes room.
 func (r *Receiver) Admit(_ context.Context, rq dimse.AssociateRequestInfo) *dimse.Rejection {
 	stores := slices.ContainsFunc(rq.Contexts, func(pc dimse.ProposedContext) bool {
-		return pc.AbstractSyntax != dicom.Verification
+		return pc.AbstractSyntax != dicom.Verification && pc.AbstractSyntax != dicom.StorageCommitmentPushModel
 	})
 	if r.HighWatermark <= 0 || !stores {
 		return nil
