@@ -29,12 +29,16 @@ func echoCommand() *cobra.Command {
 		Long: `Opens an association for Verification, sends a C-ECHO and tells the answer, how
 long it took and who answered. The peer is HOST:PORT, or the name of a destination
 of the configuration, which is then called exactly as the daemon calls it.
+A passcode is read from a file, as others could see an argument in the list of
+processes; without TLS it crosses the network in the clear.
 
 Exit status: 0 every echo succeeded; 1 no association, or it was lost; 2 called
 wrongly; 3 the peer answered with another status than success.`,
 		Example: `  ichwatch echo localhost:11112 --called ICHWATCH --calling CT1
   ichwatch echo pacs                                  a destination of ` + defaultConfig + `
-  ichwatch echo pacs.example.org:104 --called PACS --count 5 --json`,
+  ichwatch echo pacs.example.org:104 --called PACS --count 5 --json
+  ichwatch echo pacs.example.org:2762 --called PACS --tls-ca site-ca.pem \
+    --tls-certificate ct1.pem --tls-key ct1.key --username ct1 --passcode-file passcode`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("name one peer: HOST:PORT or a destination")

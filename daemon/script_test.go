@@ -38,12 +38,21 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ca := dimsetest.NewCA(t, "site CA")
+	server, serverKey := ca.Issue("ichwatch.example.org")
+	client, clientKey := ca.Issue("ct1.example.org")
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "testdata", "scripts"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ICHWATCH_ONNXRUNTIME", library)
 			env.Setenv("MODELS", shipped)
 			env.Setenv("PORT", dimsetest.FreePort(t))
+			env.Setenv("TLSPORT", dimsetest.FreePort(t))
+			env.Setenv("CA", ca.File)
+			env.Setenv("SERVER", server)
+			env.Setenv("SERVERKEY", serverKey)
+			env.Setenv("CLIENT", client)
+			env.Setenv("CLIENTKEY", clientKey)
 			return writePrivate(filepath.Join(env.WorkDir, "private.dcm"))
 		},
 		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"listens": listens, "exits": exits},

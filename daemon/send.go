@@ -33,6 +33,9 @@ It prints a line for each object that was not simply stored, and a summary; with
 --verbose a line for every object; with --json one JSON object a line for every
 object and every file skipped, and the summary last.
 
+A passcode is read from a file, as others could see an argument in the list of
+processes; without TLS it crosses the network in the clear.
+
 Without --retries an object is tried once. An association that breaks costs the
 object under way; the next one is dialled for the others.
 
@@ -42,7 +45,10 @@ answer to them.`,
 		Example: `  ichwatch send localhost:11112 studies --called ICHWATCH --calling CT1
   ichwatch send pacs studies/normal-0001               a destination of ` + defaultConfig + `
   ichwatch send pacs.example.org:104 --called PACS -n 4 archive
-  ichwatch send pacs archive --json > sent.jsonl`,
+  ichwatch send pacs archive --json > sent.jsonl
+  ichwatch send pacs.example.org:2762 studies --called PACS \
+    --tls-ca site-ca.pem --tls-certificate ct1.pem --tls-key ct1.key \
+    --username ct1 --passcode-file passcode`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return errors.New("name a peer, HOST:PORT or a destination, and the files or folders to send")
