@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -56,14 +57,61 @@ func installation(cfg *configs.Config) *conformance.Site {
 	s := &conformance.Site{
 		Version: version, Date: time.Now(), Name: cfg.Site, Device: cfg.Device,
 		Acceptor: app.Acceptor(cfg), Listen: cfg.DICOM.Listen, Answers: receive.Answers(),
+		Commitment: commitmentOf(cfg),
+	}
+	if t := cfg.DICOM.TLS; t.Enabled {
+		s.TLS = &conformance.Listener{ClientCertificates: t.ClientCertificates == "require", Plain: t.PlainListen}
 	}
 	for _, d := range cfg.Destinations {
 		s.Destinations = append(s.Destinations, conformance.Destination{
 			Name: d.Name, Address: d.Address, Dialer: app.Requestor(d), RetryFirst: d.Retry.Initial, RetryMax: d.Retry.Max,
+			TLS: d.TLS.Enabled, Identity: identityOf(d), Commitment: askingOf(d.Commitment),
 		})
 	}
 	for _, a := range forward.Answers() {
 		s.Meanings = append(s.Meanings, conformance.Meaning{First: a.First, Last: a.Last, Otherwise: a.Otherwise, Becomes: a.Means})
 	}
 	return s
+}
+
+// commitmentOf is storage commitment for scanners.
+func commitmentOf(cfg *configs.Config) *conformance.Commitment {
+	c := cfg.DICOM.Commitment
+	if !c.Enabled {
+		return nil
+	}
+	provided := &conformance.Commitment{
+		SameAssociation: c.SameAssociation, MaxReferences: c.MaxReferences, MaxOpen: c.MaxOpen, MaxAge: c.MaxAge,
+		RetryFirst: c.Retry.Initial, RetryMax: c.Retry.Max,
+	}
+	for _, p := range cfg.DICOM.Peers {
+		if p.Reports() {
+			provided.Peers = append(provided.Peers, conformance.ReportPeer{
+				Name: p.Name, Address: p.Commitment.Address, AETitle: p.AETitle, Calling: cmp.Or(p.CalledAETitle, cfg.DICOM.AETitle), TLS: p.Commitment.TLS.Enabled,
+			})
+		}
+	}
+	return provided
+}
+
+// askingOf is how a destination is asked for its commitment; nil where it is not.
+func askingOf(c configs.DestinationCommitment) *conformance.Asking {
+	if !c.Required() {
+		return nil
+	}
+	return &conformance.Asking{
+		Address: c.Address, AETitle: c.CalledAETitle, Collect: c.Collect, Wait: c.Wait, Timeout: c.Timeout,
+		RetryFirst: c.Retry.Initial, RetryMax: c.Retry.Max,
+	}
+}
+
+// identityOf is the user identity that a destination is sent.
+func identityOf(d configs.Destination) string {
+	switch {
+	case d.Username == "":
+		return ""
+	case d.PasscodeFile == "":
+		return "username"
+	}
+	return "username and passcode"
 }

@@ -26,13 +26,30 @@ var statements = map[string]string{
 site: north
 dicom:
   ae_title: WATCH|1
-  peers: [{name: ct1, ae_title: CT1}, {name: ct2, ae_title: CT2}]
+  tls:
+    enabled: true
+    certificate_file: /etc/ichwatch/tls/own.pem
+    key_file: /etc/ichwatch/tls/own.key
+    client_ca_file: /etc/ichwatch/tls/site.pem
+    plain_listen: ":11113"
+  users_file: /etc/ichwatch/secrets/users
+  peers:
+    - {name: ct1, ae_title: CT1, commitment: {address: "ct1.example.org:2762", tls: {enabled: true}}}
+    - {name: ct2, ae_title: CT2, addresses: [192.0.2.0/24], certificate_names: [ct2.example.org], user_identity: require, commitment: {mode: refuse}}
+  commitment: {same_association: false, max_references: 77}
   max_pdu: 64KiB
   private_sop_classes: [1.2.840.113619.4.30]
   transfer_syntaxes: [JPEGLSLossless, 1.2.840.113619.5.2, ImplicitVRLittleEndian]
-destinations: [{name: pacs, address: "pacs.example.org:104", called_ae_title: PACS}]
+destinations:
+  - name: pacs
+    address: "pacs.example.org:104"
+    called_ae_title: PACS
+    tls: {enabled: true}
+    username: ichwatch
+    commitment: {mode: require, called_ae_title: STGCMT}
 `,
-	"everything": "dicom: {unknown_sop_classes: accept, accept_any_called_ae: true}",
+	"everything":    "dicom: {unknown_sop_classes: accept, accept_any_called_ae: true}",
+	"no commitment": "dicom: {commitment: {enabled: false}}",
 }
 
 func statement(t *testing.T, file string) (*configs.Config, string) {
@@ -78,6 +95,12 @@ func (nothing) Store(context.Context, *dimse.Association, dimse.CStoreRQ, io.Rea
 	return dimse.Result{}
 }
 
+func (nothing) Action(context.Context, *dimse.Association, dimse.NActionRQ, io.Reader) dimse.Result {
+	return dimse.Result{}
+}
+
+func (nothing) NextEventReport(context.Context, *dimse.Association) *dimse.EventReport { return nil }
+
 // What the statement's tables say is what an association with the acceptor of that configuration negotiates: no context
 // more, none less, and the same choice among several.
 func TestStatementIsWhatIsNegotiated(t *testing.T) {
@@ -95,6 +118,9 @@ func TestStatementIsWhatIsNegotiated(t *testing.T) {
 					AETitle: server.AETitle, AcceptAnyCalledAETitle: server.AcceptAnyCalledAETitle, Peers: server.Peers,
 					PrivateStorage: server.PrivateStorage, UnknownStorage: server.UnknownStorage, TransferSyntaxes: server.TransferSyntaxes,
 					MaxPDU: server.MaxPDU, Handler: nothing{},
+				}
+				if cfg.DICOM.Commitment.Enabled {
+					s.Actions = nothing{}
 				}
 			})
 			d := dimse.Dialer{CallingAETitle: "CT1", CalledAETitle: server.AETitle}
@@ -130,7 +156,7 @@ func TestStatementIsWhatIsNegotiated(t *testing.T) {
 			// What is not listed.
 			contexts = nil
 			for _, class := range []dicom.UID{
-				"1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.2", "1.2.840.113619.4.30", "1.2.840.10008.5.1.4.1.1.999",
+				"1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2", "1.2.840.113619.4.30", "1.2.840.10008.5.1.4.1.1.999",
 			} {
 				contexts = append(contexts, dimse.ProposedContext{AbstractSyntax: class, TransferSyntaxes: []dicom.UID{dicom.ExplicitVRLittleEndian}})
 			}
@@ -171,8 +197,16 @@ func TestStatementNamesTheSite(t *testing.T) {
 		"| Implementation version name | `" + dicom.ImplementationVersionName + "` |",
 		"1 invoked, 1 performed",
 		"| private |  | `1.2.840.113619.5.2` |",
-		"`WATCH\\|1`", "`CT1`, `CT2`", "| pacs | `PACS` | `pacs.example.org:104` | remote |",
+		"`WATCH\\|1`", "| pacs | `PACS` | `pacs.example.org:104` | remote |",
 		"1, 1, 7", "A700H to A7FFH", "| any other | parked",
+		"| ct1 | `CT1` | `WATCH\\|1` | anywhere | any | ignored | all |",
+		"| ct2 | `CT2` | `WATCH\\|1` | `192.0.2.0/24` | `ct2.example.org` | required | all, without requests for storage commitment |",
+		"to report storage commitments alone | `STGCMT` | `WATCH\\|1` | anywhere | any | ignored | Verification SOP Class, Storage Commitment Push Model SOP Class; to report alone |",
+		"| STORE-SCP, every interface, port 11112 | yes | asks for one of the site's authority |", "| STORE-SCP, every interface, port 11113 | no |",
+		"| FORWARD-SCU to pacs | yes |", "| Reports to ct1 | yes |", "`TLS_AES_128_GCM_SHA256`", "| pacs | username |", "item 59H",
+		"| Storage Commitment | Storage Commitment Push Model SOP Class | yes | yes |",
+		"more than 77 references", "A report never goes over the association of its request.",
+		"| ct1 | `CT1` | `ct1.example.org:2762` | `WATCH\\|1` | yes |", "| pacs | `STGCMT` | `pacs.example.org:104` | 10 s | 10 s | 3600 s | 10 s to 3600 s |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the statement lacks %q", want)
@@ -190,6 +224,17 @@ func TestStatementNamesTheSite(t *testing.T) {
 			t.Fatalf("%q is not where it belongs", heading)
 		}
 		at += next
+	}
+	for site, want := range map[string][]string{
+		"defaults":      {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | yes |", "Any calling AE title from any address", "| STORE-SCP, every interface, port 11112 | no |", "while that is open"},
+		"no commitment": {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | no |", "Not provided at this site"},
+	} {
+		_, text := statement(t, statements[site])
+		for _, want := range want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: the statement lacks %q", site, want)
+			}
+		}
 	}
 }
 

@@ -40,8 +40,16 @@ var checklist = []struct {
 	}},
 	{"the transfer syntax is chosen in the order that is configured, else in the peer's", []string{"TestTransferSyntaxPreference"}},
 	{"rejections carry result, source and reason; a local limit is transient", []string{"TestRejections", "TestRejectionsAreAsTold", "TestLimits"}},
-	{"role selection (54H), asynchronous operations window (53H) answered 1 and 1, extended negotiation (56H, 57H) tolerated", []string{"TestAnswer", "pdu/TestUserInformationItems"}},
-	{"user identity (58H) is taken", []string{"TestAnswer", "pdu/TestRoundTripOfEveryItem"}},
+	{"role selection (54H), asynchronous operations window (53H) answered 1 and 1, extended negotiation (56H, 57H) tolerated", []string{"TestAnswer", "pdu/TestUserInformationItems", "TestChecklist_RoleSelection"}},
+	{"user identity (58H): username, alone or with a passcode, is checked where a rule requires it and answered (59H) where the peer asks, otherwise ignored; we send it too", []string{
+		"TestUserIdentity", "TestUserIdentityOfStoreSCU", "TestAnswer", "TestDialNegotiates", "identity/TestAuthenticate", "pdu/TestRoundTripOfEveryItem",
+	}},
+	{"TLS 1.2 and 1.3 by BCP 195 on either side, with certificates that are checked, and read again when they change", []string{
+		"tlsprofile/TestProfile", "TestTLSFromDCMTK", "TestTLSIntoDCMTK", "TestTLSRefusals", "TestTLSOnAPlainPort", "TestTLSFilesAreReadAgain",
+	}},
+	{"who may open associations: AE titles, addresses, certificates, limits", []string{
+		"TestPeers", "TestPeerCallsAnotherTitle", "TestPeerByCertificate", "TestLimitsOfAPeer", "TestPeerWithSomeSOPClasses",
+	}},
 	{"ARTIM on accept and after reject, release or abort, then we close ourselves", []string{"TestPromise6_DeadlinesHold", "TestPromise6_LingeringConnectionsAreBounded"}},
 	{"a deadline on silence, and on a stall in mid-message", []string{"TestPromise6_DeadlinesHold", "TestRequestorDeadlines", "TestSlowButHonest"}},
 	{"a send that timed out poisons the association", []string{"TestRequestorDeadlines", "TestStoreFromABadSource", "TestStoreSCPFaults"}},
@@ -56,6 +64,20 @@ var checklist = []struct {
 		"TestStoreRefusedByHandler", "command/TestErrorComment", "../daemon/receive/TestStoreRefuses", "../daemon/receive/TestStoreKeepsTheReserve", "../daemon/receive/TestAnswer",
 	}},
 	{"C-STORE: the move originator is passed on", []string{"TestStore", "command/TestRoundTrip"}},
+	{"storage commitment: N-ACTION in, from those who may ask", []string{
+		"TestChecklist_ActionIn", "TestRuleThatRefusesActions", "commitment/TestGoldenRequest", "../daemon/commit/TestRequestsThatAreRefused",
+	}},
+	{"storage commitment: N-EVENT-REPORT out, on the same association or on a new one with role reversal", []string{
+		"TestChecklist_ReportOnTheSameAssociation", "TestChecklist_RoleReversalOnANewAssociation", "TestReportNeedsItsRole",
+		"../daemon/commit/TestChecklist_ReportOnTheSameAssociation", "../daemon/commit/TestChecklist_ReportOnANewAssociation", "../daemon/app/TestStorageCommitmentForPynetdicom",
+	}},
+	{"storage commitment: the transaction is persisted, and its report tried again, through restarts", []string{
+		"../daemon/commit/TestChecklist_TransactionPersistedAndRetried", "../daemon/TestPromise1_KilledBeforeTheReport",
+	}},
+	{"storage commitment: N-ACTION out, N-EVENT-REPORT in", []string{
+		"TestAwaitEventReportInVain", "commitment/TestGoldenReport", "../daemon/commit/TestCommittedOverTheSameAssociation", "../daemon/commit/TestCommittedOverANewAssociation",
+		"../daemon/app/TestPromise2_NothingIsRemovedBeforeThePACSHasCommittedItself",
+	}},
 	{"C-CANCEL of something unknown is ignored", []string{"TestCancelOfSomethingUnknownIsIgnored"}},
 	{"anything unsupported gets 0211H", []string{"TestRefusedMessages"}},
 	{"CommandDataSetType: 0101H is none, anything else is present", []string{"command/TestCommandDataSetType"}},

@@ -1,5 +1,7 @@
 package dimse
 
+import "slices"
+
 // A Policy is an answer that a [Server] gives by itself, and when. The tables of
 // them are for people, in the conformance statement; tests hold the Server to
 // them.
@@ -10,15 +12,18 @@ type Policy[T any] struct {
 
 // Rejections lists why a Server refuses associations.
 func Rejections() []Policy[Rejection] {
-	return []Policy[Rejection]{
-		{RejectProtocolVersion, "bit 0 of the protocol version is not set"},
-		{RejectTransientACSE, "the maximum length that the peer accepts leaves no room for an answer"},
-		{RejectApplicationContext, "the application context name is not DICOM's"},
-		{RejectCalledAETitle, "the called AE title is not ours, and not any is accepted"},
-		{RejectCallingAETitle, "the calling AE title is not among those configured, is blank, or is no AE title"},
-		{RejectLocalLimitExceeded, "as many associations are open as may be, in all or from the peer's host"},
-		{RejectTemporaryCongestion, "the disk is nearly full, and storage is proposed: try again later"},
+	var all []Policy[Rejection]
+	for _, c := range causes {
+		if c.rejection == (Rejection{}) {
+			continue
+		}
+		if i := slices.IndexFunc(all, func(p Policy[Rejection]) bool { return p.Answer == c.rejection }); i >= 0 {
+			all[i].When += "; " + c.text
+			continue
+		}
+		all = append(all, Policy[Rejection]{c.rejection, c.text})
 	}
+	return all
 }
 
 // StoreRefusals lists the statuses with which a Server answers a C-STORE-RQ
@@ -30,7 +35,7 @@ func StoreRefusals() []Policy[Status] {
 		{StatusMissingAttribute, "there is no Affected SOP Instance UID"},
 		{StatusInvalidObjectInstance, "the Affected SOP Instance UID is not a UID"},
 		{StatusCannotUnderstand, "there is no data set"},
-		{StatusUnrecognizedOperation, "the context is one of Verification"},
+		{StatusUnrecognizedOperation, "the context is one of Verification or of storage commitment"},
 	}
 }
 

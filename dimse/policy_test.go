@@ -26,6 +26,7 @@ func TestRejectionsAreAsTold(t *testing.T) {
 		dimse.RejectApplicationContext: {request: func(rq *pdu.AssociateRQ) { rq.ApplicationContext = "1.2.3" }},
 		dimse.RejectCalledAETitle:      {request: func(rq *pdu.AssociateRQ) { rq.CalledAETitle = pdu.AETitleField("OTHER") }},
 		dimse.RejectCallingAETitle:     {server: func(s *dimse.Server) { s.Peers = []dimse.Peer{{CallingAETitle: "CT1"}} }},
+		dimse.RejectNoReason:           {server: func(s *dimse.Server) { s.Peers = []dimse.Peer{{RequireUserIdentity: true}} }},
 		dimse.RejectLocalLimitExceeded: {server: func(s *dimse.Server) { s.MaxAssociations = 1 }},
 		dimse.RejectTemporaryCongestion: {server: func(s *dimse.Server) {
 			s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection { return &congested }

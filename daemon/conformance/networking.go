@@ -15,11 +15,11 @@ func (s *Site) networking(d *document) {
 	d.h(1, "Networking")
 	d.h(2, "Implementation Model")
 	d.h(3, "Application Data Flow")
-	d.p("A scanner sends objects to STORE-SCP. Each is written to the spool as it arrives and confirmed when it is on disk. FORWARD-SCU takes it from there to every destination, each at its own pace, until the destination has confirmed it.")
+	d.p("A scanner sends objects to STORE-SCP. Each is written to the spool as it arrives and confirmed when it is on disk. FORWARD-SCU takes it from there to every destination, each at its own pace, until the destination has confirmed it. A scanner may ask STORE-SCP for storage commitment, and FORWARD-SCU a destination, as far as the site has configured either.")
 	d.h(3, "Functional Definition of AEs")
 	d.list(
-		"STORE-SCP accepts associations for Verification and Storage on one port.",
-		"FORWARD-SCU requests associations for Storage with each destination; it starts with the first object and waits for nothing else. `ichwatch send` and `ichwatch echo`, called by a person, do the same for Storage and Verification.",
+		"STORE-SCP accepts associations for Verification, Storage and Storage Commitment, and requests associations to report on storage commitment.",
+		"FORWARD-SCU requests associations for Storage with each destination; it starts with the first object and waits for nothing else. Afterwards it asks for storage commitment, where a destination has to commit itself. `ichwatch send` and `ichwatch echo`, called by a person, do the same for Storage and Verification.",
 	)
 	d.h(3, "Sequencing of Real-World Activities")
 	d.p("Receiving comes before forwarding for each object; otherwise the two are independent. Forwarding does not wait for the end of a study, nor for its analysis.")
@@ -42,7 +42,7 @@ func (s *Site) storeSCP(d *document) {
 	d.h(4, "SOP Classes")
 	d.p("As provider:")
 	var rows [][]string
-	for _, uid := range a.SOPClasses() {
+	for _, uid := range s.provided() {
 		rows = append(rows, []string{uid.Name(), code(uid), "no", "yes"})
 	}
 	d.table([]string{"SOP class", "SOP class UID", "SCU", "SCP"}, rows)
@@ -60,7 +60,10 @@ func (s *Site) storeSCP(d *document) {
 		{"Implementation version name", code(dicom.ImplementationVersionName)},
 	})
 	d.h(4, "Association Initiation Policy")
-	d.p("None towards others. The daemon verifies its own port with a C-ECHO from a calling AE title that begins with `SELF_`.")
+	if s.Commitment != nil && len(s.Commitment.Peers) > 0 {
+		d.p("With a report on storage commitment that its peer did not take over an association of its own, see there.")
+	}
+	d.p("Otherwise none towards others. The daemon verifies its own port with a C-ECHO from a calling AE title that begins with `SELF_`.")
 	d.h(4, "Association Acceptance Policy")
 	d.h(5, "Accepted Associations and Presentation Contexts")
 	d.p("An association is accepted when none of the reasons below stands against it, whatever becomes of its contexts. Accepted presentation contexts: each SOP class above, as SCP, in each of these transfer syntaxes:")
@@ -79,8 +82,12 @@ func (s *Site) storeSCP(d *document) {
 	} else {
 		d.p("Of several in one context the first that the peer names is accepted.")
 	}
+	if s.asks() {
+		d.p("And Storage Commitment Push Model, as SCU, from a destination that reports.")
+	}
 	d.list(
-		"Role selection (54H): for the SOP classes above the requestor may be SCU, never SCP.",
+		"Role selection (54H): for the SOP classes above the requestor may be SCU, never SCP; of Storage Commitment Push Model it may be SCP where a destination has to commit itself.",
+		"User identity (58H, 59H): see Security.",
 		"Extended negotiation (56H) and common extended negotiation (57H) are tolerated and not answered.",
 		"Every context of the request is answered; one with an even or a repeated id is a breach of the protocol.",
 	)
@@ -103,6 +110,7 @@ func (s *Site) storeSCP(d *document) {
 	}
 	d.table([]string{"Status", "Meaning", "When"}, rows)
 	d.p("Every other command is answered with %v; C-CANCEL is ignored.", dimse.StatusUnrecognizedOperation)
+	s.providedCommitment(d)
 	d.h(5, "Communication Failure Behaviour")
 	d.p("The association is aborted on")
 	d.list(dimse.Aborts()...)
@@ -112,7 +120,7 @@ func (s *Site) storeSCP(d *document) {
 func (s *Site) forwardSCU(d *document) {
 	d.h(3, "FORWARD-SCU")
 	d.h(4, "SOP Classes")
-	d.p("As user: Storage, each SOP class that STORE-SCP accepts, and Verification.")
+	d.p("As user: Storage, each SOP class that STORE-SCP accepts, Verification, and Storage Commitment Push Model where a destination has to commit itself.")
 	d.h(4, "Association Policies")
 	d.table([]string{"", ""}, [][]string{
 		{"Application context name", code(dicom.ApplicationContext)},
@@ -144,8 +152,9 @@ func (s *Site) forwardSCU(d *document) {
 		[]string{"no connection, a rejected association, an abort, a time-out", "tried again on a new association, ever more rarely and without end"},
 	)
 	d.table([]string{"Answer", "The object is"}, rows)
+	s.askedCommitment(d)
 	d.h(4, "Association Acceptance Policy")
-	d.p("None.")
+	d.p("None; a destination reports on storage commitment to STORE-SCP.")
 }
 
 func (s *Site) configuration(d *document) {

@@ -24,6 +24,8 @@ type Site struct {
 
 	Acceptor     *dimse.Server // as configured; it is not run
 	Listen       string        // host:port
+	TLS          *Listener     // at Listen; nil: none
+	Commitment   *Commitment   // for scanners; nil: none
 	Destinations []Destination
 
 	// Answers are the statuses of a C-STORE that was understood, and Meanings
@@ -37,6 +39,9 @@ type Destination struct {
 	Name, Address        string
 	Dialer               dimse.Dialer
 	RetryFirst, RetryMax time.Duration
+	TLS                  bool
+	Identity             string  // user identity that is sent; empty: none
+	Commitment           *Asking // nil: its answer to the C-STORE is enough
 }
 
 // Meaning is what a range of statuses means for an object.
@@ -81,6 +86,7 @@ func (s *Site) overview(d *document) {
 	for _, uid := range s.Acceptor.SOPClasses() {
 		rows = append(rows, []string{service(uid), uid.Name(), "yes", "yes"})
 	}
+	rows = append(rows, []string{"Storage Commitment", dicom.StorageCommitmentPushModel.Name(), yes(s.asks()), yes(s.Commitment != nil)})
 	d.table([]string{"Service", "SOP class", "User of service (SCU)", "Provider of service (SCP)"}, rows)
 	if s.Acceptor.UnknownStorage {
 		d.p("Besides, every SOP class that is not in this table and may be a storage SOP class is accepted as one: private ones, and those that a later release of the standard puts below `1.2.840.10008.5.1.4.1.1`.")
@@ -112,32 +118,6 @@ func (s *Site) introduction(d *document) {
 func (s *Site) characterSets(d *document) {
 	d.h(1, "Support of Character Sets")
 	d.p("Objects in every character set are accepted, stored and forwarded; their bytes are not changed, and Specific Character Set (0008,0005) with them. ichwatch itself reads attributes of the default repertoire alone (ISO 646) and shows no names. AE titles are of the default repertoire.")
-}
-
-func (s *Site) security(d *document) {
-	d.h(1, "Security")
-	d.h(2, "Security Profiles")
-	d.p("No secure transport connection profile: associations run over TCP without TLS.")
-	d.h(2, "Association Level Security")
-	rules := []string{}
-	if s.Acceptor.AcceptAnyCalledAETitle {
-		rules = append(rules, "Any called AE title is accepted.")
-	} else {
-		rules = append(rules, fmt.Sprintf("The called AE title must be `%s`.", s.Acceptor.AETitle))
-	}
-	if peers := s.Acceptor.Peers; len(peers) == 0 {
-		rules = append(rules, "Any calling AE title may send.")
-	} else {
-		var titles []dicom.AETitle
-		for _, p := range peers {
-			titles = append(titles, p.CallingAETitle)
-		}
-		rules = append(rules, "The calling AE title must be one of these: "+codes(titles)+".")
-	}
-	rules = append(rules, "The peer's address is not looked at.", "User identity (58H) is accepted in the request and not evaluated; no answer to it is given.")
-	d.list(rules...)
-	d.h(2, "Application Level Security")
-	d.p("The spool is open to the daemon's own user alone. No log line, file name, metric or topic holds a patient's name or record number.")
 }
 
 func (s *Site) annexes(d *document) {
