@@ -102,6 +102,9 @@ func (r *recorder) awaitClosed(t testing.TB, n int) error {
 	return r.closed[n-1]
 }
 
+// forget drops the objects, not what was counted.
+func (r *recorder) forget() { r.update(func() { r.objects = nil }) }
+
 func (r *recorder) only(t testing.TB) object {
 	t.Helper()
 	r.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -468,12 +470,80 @@ func TestPromise6_LostAtEveryByte(t *testing.T) {
 	}
 }
 
-// 1,000 associations, in every way they can end, leave nothing behind: goleak
-// sees what remains when the package's tests end, and the server has none.
-func TestPromise6_AThousandAssociations(t *testing.T) {
+// A TCP reset at every byte of a session, its association request included: the
+// associations end, one beside them goes on, and an object is whole only where all
+// of it came.
+func TestPromise6_ResetAtEveryByte(t *testing.T) {
+	data := ctDataSet("1.2.3.4", 4, 4)
+	request := dimsetest.Encode(t, associateRQ())
+	session := bytes.Join([][]byte{
+		request, commandPDU(t, 3, storeRQ()),
+		dimsetest.PData(dimsetest.PDV(3, dimsetest.Data, data[:100])), dimsetest.PData(dimsetest.PDV(3, dimsetest.LastData, data[100:])),
+	}, nil)
 	r := newRecorder()
 	s := dimsetest.NewServer(t, r)
-	for i := range 1000 {
+	beside, err := dialer().Dial(t.Context(), s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(session) {
+		conn, err := net.Dial("tcp", s.Addr)
+		if err != nil {
+			t.Fatalf("byte %d: %v", n, err)
+		}
+		p := dimsetest.NewPeer(t, conn)
+		if n < len(request) {
+			p.Send(session[:n])
+		} else {
+			p.Send(request)
+			p.ExpectPDU(pdu.TypeAssociateAC)
+			p.Send(session[len(request):n])
+		}
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // closing resets
+			t.Fatal(err)
+		}
+		p.Close()
+		if n%100 == 0 {
+			if status, err := beside.Echo(t.Context()); err != nil || status != dimse.StatusSuccess {
+				t.Fatalf("byte %d: the association beside it: %v, %v", n, status, err)
+			}
+		}
+	}
+	if err := beside.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), dimsetest.Timeout)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Fatalf("Shutdown: %v: an association outlived its connection", err)
+	}
+	r.awaitClosed(t, r.opened)
+	for i, o := range r.objects {
+		if o.err == nil {
+			t.Errorf("object %d of %d is whole although its last byte never came", i, len(r.objects))
+		}
+	}
+	// A reset may overtake bytes that were sent before it, so not every session gets
+	// as far as its request.
+	if r.opened < len(session)/4 || r.opened != len(r.closed) {
+		t.Errorf("%d sessions, %d associations opened, %d closed", len(session), r.opened, len(r.closed))
+	}
+}
+
+// 10,000 associations, in every way they can end, leave nothing behind: neither
+// goroutines nor memory.
+func TestPromise6_TenThousandAssociations(t *testing.T) {
+	const all, first = 10_000, 1000
+	r := newRecorder()
+	s := dimsetest.NewServer(t, r)
+	var goroutines int
+	var memory uint64
+	for i := range all {
+		if i == first { // what a process needs once has been taken
+			r.awaitClosed(t, first)
+			r.forget()
+			goroutines, memory = runtime.NumGoroutine(), resident()
+		}
 		a, err := dialer().Dial(t.Context(), s.Addr)
 		if err != nil {
 			t.Fatalf("association %d: %v", i, err)
@@ -498,9 +568,19 @@ func TestPromise6_AThousandAssociations(t *testing.T) {
 			t.Fatalf("association %d: %v", i, err)
 		}
 	}
-	r.awaitClosed(t, 1000)
-	if r.opened != 1000 || len(r.closed) != 1000 {
+	r.awaitClosed(t, all)
+	if r.opened != all || len(r.closed) != all {
 		t.Errorf("%d opened, %d closed", r.opened, len(r.closed))
+	}
+	r.forget()
+	now, left := resident(), runtime.NumGoroutine()
+	t.Logf("after %d associations %d goroutines and %d MiB, after %d %d and %d", first, goroutines, memory>>20, all, left, now>>20)
+	// A leak of a kilobyte an association would be 9 MiB; the Go heap breathes as much.
+	if now > memory+6<<20 {
+		t.Errorf("%d MiB resident after %d associations, %d after %d", memory>>20, first, now>>20, all)
+	}
+	if left > goroutines+5 {
+		t.Errorf("%d goroutines after %d associations, %d after %d", goroutines, first, left, all)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), dimsetest.Timeout)
 	defer cancel()
@@ -510,6 +590,16 @@ func TestPromise6_AThousandAssociations(t *testing.T) {
 	if err := goleakFind(); err != nil {
 		t.Error(err)
 	}
+}
+
+// resident is how much memory the Go runtime holds once it has given back what it
+// can, in bytes. The race detector's own, which grows with every goroutine there
+// was, is not in it.
+func resident() uint64 {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Sys - m.HeapReleased
 }
 
 var errSource = errors.New("source failed")
