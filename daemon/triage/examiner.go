@@ -97,7 +97,7 @@ func (e *Examiner) Decode(data io.ReadSeeker, class, syntax dicom.UID) (*infer.I
 		if err != nil {
 			return err
 		}
-		return decode(data, header, img)
+		return decode(context.Background(), data, header, img) // codecs have their own limits
 	})
 	if err != nil {
 		return nil, err
@@ -221,7 +221,7 @@ func (e *Examiner) judge(ctx context.Context, class, syntax dicom.UID, open func
 		return errNoModel
 	}
 	img := e.images.Get().(*infer.Image)
-	if err := decode(data, header, img); err != nil {
+	if err := decode(ctx, data, header, img); err != nil {
 		return err
 	}
 	return e.classify(ctx, img, r)
@@ -253,11 +253,11 @@ func (e *Examiner) admit(class, syntax dicom.UID, data io.Reader, r *Result) (*d
 	}
 }
 
-func decode(data io.ReadSeeker, header *dicom.Header, img *infer.Image) error {
+func decode(ctx context.Context, data io.ReadSeeker, header *dicom.Header, img *infer.Image) error {
 	if _, err := data.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read the pixels: %w", err)
 	}
-	return pixel.Decode(describe(header), data, img)
+	return pixel.Decode(ctx, describe(header), data, img)
 }
 
 // classify asks the model and takes its answer into r. img goes back to the

@@ -35,6 +35,7 @@ func describe(h *dicom.Header) pixel.Description {
 		BitsAllocated: number(dicom.TagBitsAllocated), BitsStored: number(dicom.TagBitsStored), HighBit: number(dicom.TagHighBit),
 		Signed:      number(dicom.TagPixelRepresentation) == 1,
 		Photometric: h.String(dicom.TagPhotometricInterpretation),
+		SyntaxUID:   string(h.TransferSyntax.UID),
 		Syntax:      h.TransferSyntax.Name,
 		BigEndian:   h.TransferSyntax.BigEndian, Deflated: h.TransferSyntax.Deflated, Encapsulated: h.TransferSyntax.Encapsulated,
 		Offset: h.PixelDataOffset, Length: h.PixelDataLength,

@@ -370,7 +370,7 @@ func TestPromise4_EveryStudyHasAnOutcome(t *testing.T) {
 		"an unknown class":    {[]object{{class: "1.2.3.4", number: 1}}, nil, alerts.NotAnalysed, "SOP class is 1.2.3.4", alerts.Counts{Received: 1, Ineligible: 1}},
 		"localizers":          {every(slices5(1, 2, showsNormal), func(o *object) { o.set = map[dicom.Tag]string{dicom.TagImageType: `ORIGINAL\PRIMARY\LOCALIZER`} }), nil, alerts.NotAnalysed, "image type LOCALIZER", alerts.Counts{Received: 2, Ineligible: 2}},
 		"no rescale":          {every(slices5(1, 9, showsNormal), func(o *object) { o.drop = []dicom.Tag{dicom.TagRescaleSlope} }), nil, alerts.NotAnalysed, "no Hounsfield units", alerts.Counts{Received: 9, Ineligible: 9}},
-		"JPEG 2000":           {every(slices5(1, 9, showsNormal), func(o *object) { o.syntax = dicom.JPEG2000 }), nil, alerts.NotAnalysed, "not supported: transfer syntax JPEG 2000", alerts.Counts{Received: 9, Ineligible: 9}},
+		"JPEG XL":             {every(slices5(1, 9, showsNormal), func(o *object) { o.syntax = dicom.JPEGXL }), nil, alerts.NotAnalysed, "not supported: transfer syntax JPEG XL", alerts.Counts{Received: 9, Ineligible: 9}},
 		"forwarding alone":    {slices5(1, 9, showsSubdural), func(tr *Triage) { tr.Gate.Closed = "triage is switched off" }, alerts.NotAnalysed, "triage is switched off", alerts.Counts{Received: 9, Ineligible: 9}},
 		"the model fails":     {with(slices5(1, 10, showsNormal), 3, breaks), nil, alerts.Failed, "1 of 10 slices could not be analysed: the model gave an error", alerts.Counts{Received: 10, Classified: 9, Failed: 1}},
 		"the model panics":    {with(slices5(1, 10, showsNormal), 3, panics, panics), nil, alerts.Failed, "2 of 10 slices could not be analysed: the analysis broke down", alerts.Counts{Received: 10, Classified: 8, Failed: 2}},

@@ -10,6 +10,7 @@ package pixel
 import (
 	"bufio"
 	"compress/flate"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,8 +25,12 @@ import (
 // Air is what padding becomes, in HU.
 const Air = -1024
 
+// MaxFrames is the number of frames in the largest object that is read; an
+// acquisition of the head has tens, hundreds where it is thin.
+const MaxFrames = 4096
+
 // Limits. CT matrices are 256 to 1024 pixels a side; headers end in their first
-// kilobytes.
+// kilobytes, those of many frames within megabytes.
 const (
 	maxSide     = 4096
 	maxOffset   = 64 << 20
@@ -56,34 +61,34 @@ func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
 
-// Decode reads the pixels of the slice that d describes into img, whose memory
-// it reuses. dataset stands at the first byte of the data set, as it was sent;
-// it is read no further than the last pixel (when deflated, than the bytes that
-// hold it). After an error img is empty.
+// Decode reads the pixels of the slice that d describes, the only frame of its
+// object, into img, whose memory it reuses. dataset stands at the first byte of
+// the data set, as it was sent; it is read no further than the last pixel (when
+// deflated, than the bytes that hold it). After an error img is empty.
 //
-// The error is an *UnsupportedError, ErrNoRescale, ErrMalformed or the reader's
-// own.
-func Decode(d Description, dataset io.Reader, img *infer.Image) error {
-	if err := d.check(); err != nil {
-		return fmt.Errorf("decode pixels: %w", err)
+// The error is an *UnsupportedError, ErrNoRescale, ErrMalformed, ctx's or the
+// reader's own.
+func Decode(ctx context.Context, d Description, dataset io.ReadSeeker, img *infer.Image) error {
+	*img = infer.Image{HU: img.HU[:0]}
+	if d.Frames > 1 {
+		return fmt.Errorf("decode pixels: %w", unsupported("%d frames in one object", d.Frames))
 	}
-	dec := decoders.Get().(*decoder)
-	defer decoders.Put(dec)
-	dec.prepare(d)
-	if err := dec.decode(d, dataset, img); err != nil {
-		return fmt.Errorf("decode pixels: %w", err)
+	frames, err := Open(d, dataset)
+	if err != nil {
+		return err
 	}
-	return nil
+	return frames.Next(ctx, d, img)
 }
 
 // check refuses what cannot be read, before anything is.
 func (d *Description) check() error {
+	_, known := codecs[d.SyntaxUID]
 	switch {
-	case d.Encapsulated:
-		// The codecs (RLE, JPEG, JPEG lossless, JPEG-LS, JPEG 2000) come in here:
-		// the frame's fragments lie at Offset.
+	case d.Encapsulated && !known:
 		return unsupported("transfer syntax %s", d.Syntax)
-	case d.Frames > 1:
+	case d.Encapsulated && (d.BigEndian || d.Deflated):
+		return malformed("frames in big endian or deflated")
+	case d.Frames > MaxFrames:
 		return unsupported("%d frames in one object", d.Frames)
 	case d.SamplesPerPixel > 1:
 		return unsupported("%d samples per pixel", d.SamplesPerPixel)
@@ -101,17 +106,28 @@ func (d *Description) check() error {
 		return malformed("%d bits stored up to bit %d of %d", d.BitsStored, d.HighBit, d.BitsAllocated)
 	case d.Offset < 0 || d.Offset > maxOffset:
 		return malformed("pixels at byte %d", d.Offset)
-	case int64(d.Length) < d.size():
-		return malformed("%d bytes of pixels where %d rows of %d need %d", d.Length, d.Rows, d.Columns, d.size())
+	case d.Encapsulated:
+		return nil
 	case d.Length == math.MaxUint32:
 		return malformed("native pixels of undefined length")
-	case !d.Rescaled || d.Slope == 0 || !finite(d.Slope) || !finite(d.Intercept):
+	case int64(d.Length) < int64(d.frames())*d.size():
+		return malformed("%d bytes of pixels where %d frames of %d rows of %d need %d", d.Length, d.frames(), d.Rows, d.Columns, int64(d.frames())*d.size())
+	}
+	return nil
+}
+
+// rescale refuses what has no Hounsfield units.
+func (d *Description) rescale() error {
+	if !d.Rescaled || d.Slope == 0 || !finite(d.Slope) || !finite(d.Intercept) {
 		return ErrNoRescale
 	}
 	return nil
 }
 
-// size is the number of bytes of the pixels.
+// frames is the number of frames.
+func (d *Description) frames() int { return max(d.Frames, 1) }
+
+// size is the number of bytes of a native frame.
 func (d *Description) size() int64 {
 	return int64(d.Rows) * int64(d.Columns) * int64(d.BitsAllocated/8)
 }
@@ -119,11 +135,14 @@ func (d *Description) size() int64 {
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
 // decoder is what is kept between slices: a table from every word that may be
-// stored to its HU, which the slices of a series share, and a row of bytes.
+// stored to its HU, which the slices of a series share, and memory for one slice
+// on its way.
 type decoder struct {
 	meaning meaning
 	hu      [1 << 16]int16
-	row     [2 * maxSide]byte
+	row     [2 * maxSide]byte // native
+	frame   []byte            // encapsulated
+	words   []uint16          // likewise, decompressed
 }
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
@@ -196,13 +215,9 @@ func (m meaning) extended(bits uint16) int32 {
 	return int32(bits)
 }
 
-func (dec *decoder) decode(d Description, dataset io.Reader, img *infer.Image) error {
-	r, err := d.pixels(dataset)
-	if err != nil {
-		return err
-	}
+// native reads the next frame of r.
+func (dec *decoder) native(d *Description, r io.Reader, img *infer.Image) error {
 	pixels := img.HU[:0]
-	*img = infer.Image{HU: pixels}
 	row := dec.row[:d.Columns*d.BitsAllocated/8]
 	for y := range d.Rows {
 		if _, err := io.ReadFull(r, row); err != nil {
@@ -229,24 +244,35 @@ func (dec *decoder) decode(d Description, dataset io.Reader, img *infer.Image) e
 			}
 		}
 	}
-	*img = infer.Image{Rows: d.Rows, Columns: d.Columns, HU: pixels, PixelSpacing: d.PixelSpacing}
+	img.HU = pixels
 	return nil
 }
 
-// pixels gives a reader that stands at the first pixel.
-func (d *Description) pixels(dataset io.Reader) (io.Reader, error) {
-	if d.Deflated {
-		dataset = flate.NewReader(bufio.NewReader(dataset)) // PS3.5 A.5: raw deflate
-	} else if s, ok := dataset.(io.Seeker); ok {
-		if _, err := s.Seek(d.Offset, io.SeekCurrent); err != nil {
-			return nil, err
-		}
-		return dataset, nil
+// encapsulated decompresses dec.frame.
+func (dec *decoder) encapsulated(ctx context.Context, d *Description, img *infer.Image) error {
+	n := d.Rows * d.Columns
+	dec.words = slices.Grow(dec.words[:0], n)[:n]
+	if err := d.decompress(ctx, dec.words, dec.frame); err != nil {
+		return err
 	}
-	if _, err := io.CopyN(io.Discard, dataset, d.Offset); err != nil {
+	img.HU = slices.Grow(img.HU[:0], n)[:n]
+	for i, w := range dec.words {
+		img.HU[i] = dec.hu[w]
+	}
+	return nil
+}
+
+// pixels gives a reader that stands at the first native pixel.
+func (d *Description) pixels(dataset io.ReadSeeker) (io.Reader, error) {
+	if !d.Deflated {
+		_, err := dataset.Seek(d.Offset, io.SeekCurrent)
+		return dataset, err
+	}
+	inflated := flate.NewReader(bufio.NewReader(dataset)) // PS3.5 A.5: raw deflate
+	if _, err := io.CopyN(io.Discard, inflated, d.Offset); err != nil {
 		return nil, shortRead(err, "the data set ends before its pixels")
 	}
-	return dataset, nil
+	return inflated, nil
 }
 
 // shortRead tells bytes that are missing, or no deflate stream, from a reader

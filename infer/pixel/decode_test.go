@@ -3,6 +3,7 @@ package pixel
 import (
 	"bytes"
 	"compress/flate"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -169,7 +170,7 @@ func TestDecode(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var img infer.Image
-			if err := Decode(c.d, bytes.NewReader(c.bytes), &img); err != nil {
+			if err := Decode(t.Context(), c.d, bytes.NewReader(c.bytes), &img); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(img.HU, c.want) || img.Rows != 1 || img.Columns != len(c.want) {
@@ -218,7 +219,7 @@ func TestDecodeRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var img infer.Image
-			err := Decode(row(4, c.change), bytes.NewReader(pixels), &img)
+			err := Decode(t.Context(), row(4, c.change), bytes.NewReader(pixels), &img)
 			if err == nil || !c.want(err) {
 				t.Errorf("Decode: %v", err)
 			}
@@ -231,11 +232,16 @@ func TestDecodeRefuses(t *testing.T) {
 
 func TestDecodeKeepsTheReadersError(t *testing.T) {
 	broken := errors.New("disk")
-	err := Decode(row(4, nil), io.MultiReader(bytes.NewReader(little(1)), iotest.ErrReader(broken)), new(infer.Image))
+	err := Decode(t.Context(), row(4, nil), seekable{io.MultiReader(bytes.NewReader(little(1)), iotest.ErrReader(broken))}, new(infer.Image))
 	if !errors.Is(err, broken) || errors.Is(err, ErrMalformed) {
 		t.Errorf("Decode: %v, want the reader's own error", err)
 	}
 }
+
+// seekable is a reader that is where it is to be.
+type seekable struct{ io.Reader }
+
+func (seekable) Seek(offset int64, _ int) (int64, error) { return offset, nil }
 
 // The table is kept between slices; it must never be another slice's.
 func TestDecodeForgetsTheLastSlice(t *testing.T) {
@@ -249,7 +255,7 @@ func TestDecodeForgetsTheLastSlice(t *testing.T) {
 				d.Intercept = float64(rapid.IntRange(-2000, 2000).Draw(t, "intercept"))
 			})
 			word := rapid.Uint16().Draw(t, "word")
-			if err := Decode(d, bytes.NewReader(little(word)), &img); err != nil {
+			if err := Decode(context.Background(), d, bytes.NewReader(little(word)), &img); err != nil {
 				t.Fatal(err)
 			}
 			value := int(word) >> (d.HighBit + 1 - stored) % (1 << 16) & (1<<stored - 1)
@@ -270,7 +276,7 @@ func TestDecodeAllocatesForWhatIsThere(t *testing.T) {
 	r := bytes.NewReader(few)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if err := Decode(d, r, new(infer.Image)); !errors.Is(err, ErrMalformed) {
+	if err := Decode(context.Background(), d, r, new(infer.Image)); !errors.Is(err, ErrMalformed) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
@@ -297,7 +303,7 @@ func FuzzDecode(f *testing.F) {
 			BigEndian: big, Deflated: deflate, Offset: offset, Length: length,
 		}
 		var img infer.Image
-		err := Decode(d, bytes.NewReader(data), &img)
+		err := Decode(context.Background(), d, bytes.NewReader(data), &img)
 		if err == nil {
 			if img.Rows != rows || img.Columns != columns || len(img.HU) != rows*columns || rows*columns == 0 {
 				t.Fatalf("%d pixels in %d x %d", len(img.HU), img.Rows, img.Columns)
@@ -328,7 +334,7 @@ func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(int64(d.Length))
 	for b.Loop() {
 		r.Reset(pixels)
-		if err := Decode(d, r, &img); err != nil {
+		if err := Decode(context.Background(), d, r, &img); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,7 +1,9 @@
 package pixel
 
 // Description is what a data set's header says of its pixels. The caller takes
-// it from there; nothing in it is trusted.
+// it from there; nothing in it is trusted. Of an object of several frames each
+// has a description of its own: they differ in Rescaled, Slope, Intercept,
+// Padding and PixelSpacing alone (PS3.3 section C.7.6.16).
 type Description struct {
 	Rows, Columns   int // (0028,0010), (0028,0011)
 	SamplesPerPixel int // (0028,0002); 0: absent, taken as 1
@@ -24,15 +26,17 @@ type Description struct {
 
 	PixelSpacing [2]float64 // (0028,0030), mm between rows, between columns; 0 where unknown
 
-	// The transfer syntax: its name or UID for messages, and what follows from it.
+	// The transfer syntax: its UID, a name for messages, and what follows from it.
+	SyntaxUID    string
 	Syntax       string
 	BigEndian    bool
 	Deflated     bool
 	Encapsulated bool
 
 	// Where the pixels lie: bytes from the start of the data set (of the inflated
-	// one, where deflated) to the first byte of the value, and the value's length
-	// as its element claims it (FFFFFFFFH: undefined).
+	// one, where deflated) to the first byte of the value, or where encapsulated
+	// to the item of the basic offset table, and the value's length as its element
+	// claims it (FFFFFFFFH: undefined, as it is where encapsulated).
 	Offset int64
 	Length uint32
 }
