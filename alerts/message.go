@@ -66,6 +66,7 @@ type Message struct {
 	Finding  string  `json:"finding"`                    // the class: "epidural", "subdural", ...
 	Score    float64 `json:"score"`                      // 0..1, of the study rule
 	KeyImage string  `json:"sop_instance_uid,omitempty"` // the slice to look at first; with InstanceUID only
+	KeyFrame int     `json:"frame_number,omitempty"`     // of KeyImage, from 1 on, where that has several
 	Models   []Model `json:"models"`                     // all that found it together: one, or the members of an ensemble
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // of the key image; absent when the header does not say
@@ -89,7 +90,7 @@ func ID(device, study string, n int) string {
 // Differs reports whether m tells people something that before did not: another
 // finding, key image, models or a score that moved by a hundredth or more.
 func (m Message) Differs(before Message) bool {
-	return m.Finding != before.Finding || m.KeyImage != before.KeyImage || !slices.Equal(m.Models, before.Models) ||
+	return m.Finding != before.Finding || m.KeyImage != before.KeyImage || m.KeyFrame != before.KeyFrame || !slices.Equal(m.Models, before.Models) ||
 		math.Abs(m.Score-before.Score) >= 0.01
 }
 
@@ -142,6 +143,7 @@ func (m Message) validate() error {
 	missing.unless(validScore(m.Score), "score is not within 0..1")
 	// Beside a pseudonym it would lead back to the study.
 	missing.unless((m.KeyImage != "") == (m.InstanceUID != ""), "sop_instance_uid goes with study_instance_uid, and with nothing else")
+	missing.unless(m.KeyFrame == 0 || m.KeyFrame > 0 && m.KeyImage != "", "frame_number counts from 1 and goes with sop_instance_uid")
 	missing.unless(len(m.Models) > 0 && complete(m.Models), "models are missing or incomplete")
 	missing.unless(!m.ReceivedAt.IsZero() && !m.DetectedAt.IsZero(), "received_at or detected_at is missing")
 	return missing.err("alert")

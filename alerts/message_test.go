@@ -166,6 +166,8 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		"score above one": func(m *Message) { m.Score = 1.1 },
 		"score no number": func(m *Message) { m.Score = math.NaN() },
 		"no key image":    func(m *Message) { m.KeyImage = "" },
+		"frame below one": func(m *Message) { m.KeyFrame = -1 },
+		"a frame of none": func(m *Message) { m.Study, m.KeyImage, m.KeyFrame = Study{Pseudonym: "s-1"}, "", 3 },
 		"UID, pseudonym":  func(m *Message) { m.Study = Study{Pseudonym: "s-abcdefghij"} },
 		"no model":        func(m *Message) { m.Models = nil },
 		"half a model":    func(m *Message) { m.Models = append(m.Models, Model{Name: "densenet121"}) },
@@ -239,6 +241,7 @@ func TestDiffers(t *testing.T) {
 		"finding": func(m *Message) { m.Finding = "epidural" },
 		"score":   func(m *Message) { m.Score = 0.98 },
 		"image":   func(m *Message) { m.KeyImage = "1.9" },
+		"frame":   func(m *Message) { m.KeyFrame = 9 },
 		"model":   func(m *Message) { m.Models = []Model{{"resnet18", strings.Repeat("0", 64)}} },
 	} {
 		changed := m

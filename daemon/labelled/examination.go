@@ -76,7 +76,11 @@ func (s *Set) examine(ctx context.Context, e *triage.Examiner, l *Slice) (triage
 		return triage.Result{}, err
 	}
 	defer file.Close()
-	return e.Examine(ctx, data, l.class, l.syntax)
+	r, err := e.Examine(ctx, data, l.class, l.syntax)
+	if r.Frames != nil { // the labels know files alone
+		r = triage.Result{State: spool.FindingIneligible, Reason: "several frames in one file", Position: r.Position}
+	}
+	return r, err
 }
 
 // Answered gives the examination as it would be had the model said this of each

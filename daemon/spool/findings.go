@@ -21,11 +21,13 @@ const (
 	FindingFailed     FindingState = "failed"     // should have been classified and could not be; Reason says why
 )
 
-// Finding is what triage learnt from one instance. InstanceID, State and, where
-// the state asks for one, Reason are required by RecordFinding; the UIDs and
-// ReceivedAt are filled in by StudyFindings.
+// Finding is what triage learnt from one instance, or from one frame of an
+// instance that has several. InstanceID, State and, where the state asks for one,
+// Reason are required by RecordFinding; the UIDs and ReceivedAt are filled in by
+// StudyFindings.
 type Finding struct {
 	InstanceID        int64
+	Frame             int // from 1 on; 0: the instance as a whole, which has one frame unless others are recorded
 	SOPInstanceUID    dicom.UID
 	SeriesInstanceUID dicom.UID
 	ReceivedAt        time.Time
@@ -57,7 +59,9 @@ func (s *Spool) PendingSlices(ctx context.Context, limit int) ([]Instance, error
 }
 
 // RecordFinding makes findings durable, all in one transaction. A later finding
-// of an instance replaces the earlier one.
+// of an instance or of a frame replaces the earlier one, and that of an instance
+// those of its frames too. An instance stays pending until it has its own,
+// whatever its frames have: what is known of them counts meanwhile.
 func (s *Spool) RecordFinding(ctx context.Context, findings ...Finding) error {
 	err := s.write(ctx, durable, StepFinding, func(tx *transaction) error {
 		for _, f := range findings {
@@ -94,10 +98,29 @@ func (s *Spool) recordFinding(tx *transaction, f Finding) error {
 	if err != nil {
 		return fmt.Errorf("models: %w", err)
 	}
+	if f.Frame != 0 {
+		return tx.recordFrame(f, string(models), string(probabilities))
+	}
+	if _, err := tx.exec(`DELETE FROM frames WHERE instance_id = ?`, f.InstanceID); err != nil {
+		return err
+	}
 	known, err := tx.change(`UPDATE findings SET state = ?, reason = ?, position = ?, acquired_at = ?, models = ?,
 			provider = ?, probabilities = ?, found_at = ?, elapsed = ? WHERE instance_id = ?`,
 		f.State, f.Reason, f.Position, instant(f.AcquiredAt), string(models),
 		f.Provider, string(probabilities), instant(f.At), f.Elapsed.Nanoseconds(), f.InstanceID)
+	if err == nil && !known {
+		err = ErrUnknownInstance
+	}
+	return err
+}
+
+// recordFrame writes the finding of one frame.
+func (tx *transaction) recordFrame(f Finding, models, probabilities string) error {
+	known, err := tx.change(`INSERT OR REPLACE INTO frames (instance_id, frame, state, reason, position, acquired_at, models,
+			provider, probabilities, found_at, elapsed)
+			SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM instances WHERE id = ?`,
+		f.Frame, f.State, f.Reason, f.Position, instant(f.AcquiredAt), models,
+		f.Provider, probabilities, instant(f.At), f.Elapsed.Nanoseconds(), f.InstanceID)
 	if err == nil && !known {
 		err = ErrUnknownInstance
 	}
@@ -137,22 +160,29 @@ func (tx *transaction) retryFindings(instances string, args ...any) (int64, erro
 }
 
 // StudyFindings returns the findings of a study, without the pending ones, in
-// order of receipt.
+// order of receipt. Of an instance with frames it returns theirs in its place.
 func (s *Spool) StudyFindings(ctx context.Context, study dicom.UID) ([]Finding, error) {
-	findings, err := collect(scanFinding)(s.ledger.queries.query(ctx,
-		`SELECT i.id, i.sop_instance_uid, i.series_instance_uid, i.received_at, f.state, f.reason, f.position, f.acquired_at,
-				f.models, f.provider, f.probabilities, f.found_at, f.elapsed
-			FROM studies s JOIN instances i ON i.study_id = s.id JOIN findings f ON f.instance_id = i.id
-			WHERE s.study_instance_uid = ? AND f.state <> 'pending' ORDER BY i.id`, study))
+	findings, err := collect(scanFinding)(s.ledger.queries.query(ctx, selectStudyFindings, study))
 	if err != nil {
 		return nil, fmt.Errorf("read the findings of study %s: %w", s.Pseudonym(study), err)
 	}
 	return findings, nil
 }
 
+const (
+	selectStudyFindings = `SELECT f.instance_id, 0 AS frame,` + findingColumns + `JOIN findings f ON f.instance_id = i.id
+			WHERE s.study_instance_uid = ?1 AND f.state <> 'pending' AND NOT EXISTS (SELECT 1 FROM frames WHERE instance_id = i.id)
+		UNION ALL SELECT f.instance_id, f.frame,` + findingColumns + `JOIN frames f ON f.instance_id = i.id
+			WHERE s.study_instance_uid = ?1
+		ORDER BY 1, 2`
+	findingColumns = ` i.sop_instance_uid, i.series_instance_uid, i.received_at, f.state, f.reason, f.position, f.acquired_at,
+			f.models, f.provider, f.probabilities, f.found_at, f.elapsed
+		FROM studies s JOIN instances i ON i.study_id = s.id `
+)
+
 func scanFinding(row scanner) (f Finding, err error) {
 	var models, probabilities []byte
-	err = row.Scan(&f.InstanceID, &f.SOPInstanceUID, &f.SeriesInstanceUID, (*instant)(&f.ReceivedAt),
+	err = row.Scan(&f.InstanceID, &f.Frame, &f.SOPInstanceUID, &f.SeriesInstanceUID, (*instant)(&f.ReceivedAt),
 		&f.State, &f.Reason, &f.Position, (*instant)(&f.AcquiredAt),
 		&models, &f.Provider, &probabilities, (*instant)(&f.At), &f.Elapsed)
 	if err != nil {

@@ -26,10 +26,17 @@ type Conclusion struct {
 // Conclude weighs the objects of one study as the daemon does when nothing more
 // of it comes.
 func (e *Examiner) Conclude(objects []Examined) Conclusion {
-	findings := make([]spool.Finding, len(objects))
-	for i, o := range objects {
-		findings[i] = o.Result.finding()
-		findings[i].SeriesInstanceUID = o.Series
+	var findings []spool.Finding
+	for _, o := range objects {
+		frames := o.Result.Frames
+		if frames == nil {
+			frames = []Result{o.Result}
+		}
+		for _, r := range frames {
+			f := r.finding()
+			f.SeriesInstanceUID = o.Series
+			findings = append(findings, f)
+		}
 	}
 	w := weigh(e.Model, findings)
 	var c Conclusion

@@ -10,6 +10,9 @@
 // daemon lives on. Either way it has its finding, so every study comes to an
 // outcome, and an outcome is never NEGATIVE where something failed.
 //
+// An object of several frames (Enhanced CT) is a stack of slices: each frame has
+// the header that a slice would have, goes the same way and has its own finding.
+//
 // A study is complete when no association carries it and nothing of it has come
 // for a quiet time. A late slice opens it again, and what was said is updated or
 // withdrawn under the same alert id.

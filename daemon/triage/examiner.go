@@ -34,8 +34,13 @@ type Examiner struct {
 	images  sync.Pool // of *infer.Image
 }
 
-// Result is what an Examiner found in one slice.
+// Result is what an Examiner found in one slice, or in an object of several
+// frames.
 type Result struct {
+	// Frames has the results of the frames, in their order, where some of them are
+	// for the model; what else is in the object's result sums them up then.
+	Frames []Result
+
 	State      spool.FindingState // classified, ineligible or failed
 	Reason     string             // why not classified, for people; never identity
 	Err        error              // behind the reason, for a log; nil where classified
@@ -48,7 +53,8 @@ type Result struct {
 	Features      []float32 // of infer.Scores; nil unless the classifier gives them
 }
 
-// finding is the result as the ledger keeps it, without the instance.
+// finding is the result as the ledger keeps it, without the instance and its
+// frames.
 func (r *Result) finding() spool.Finding {
 	return spool.Finding{
 		State: r.State, Reason: r.Reason, Position: r.Position, AcquiredAt: r.AcquiredAt,
@@ -70,7 +76,7 @@ func (e *Examiner) prepare() {
 // transfer syntax syntax (both UIDs as the file meta information has them). The
 // error is ctx's alone: nothing can be said of the slice then.
 func (e *Examiner) Examine(ctx context.Context, data io.ReadSeeker, class, syntax dicom.UID) (Result, error) {
-	return e.examine(ctx, class, syntax, func() (io.ReadSeekCloser, error) { return keptOpen{data}, nil })
+	return e.examine(ctx, class, syntax, func() (io.ReadSeekCloser, error) { return keptOpen{data}, nil }, nil)
 }
 
 // ExamineImage looks at a slice that is in Hounsfield units already and comes
@@ -110,11 +116,31 @@ type keptOpen struct{ io.ReadSeeker }
 
 func (keptOpen) Close() error { return nil }
 
-// examine opens the data set only where the SOP class may be for the model.
-func (e *Examiner) examine(ctx context.Context, class, syntax dicom.UID, open func() (io.ReadSeekCloser, error)) (Result, error) {
+// examine opens the data set only where the SOP class may be for the model. Of an
+// object of several frames, each, if not nil, is given every frame, by number, as
+// soon as it is judged.
+func (e *Examiner) examine(ctx context.Context, class, syntax dicom.UID, open func() (io.ReadSeekCloser, error),
+	each func(frame int, r Result),
+) (Result, error) {
 	e.prepare()
-	var r Result
-	err := caught(func() error { return e.judge(ctx, class, syntax, open, &r) })
+	r := Result{Position: nowhere}
+	err := caught(func() error {
+		if reason := e.Gate.refuseClass(class); reason != "" {
+			return &refusedError{reason}
+		}
+		data, err := open()
+		if err != nil {
+			return err
+		}
+		defer data.Close()
+		if multiFrame(class) {
+			return e.judgeFrames(ctx, class, syntax, data, &r, each)
+		}
+		return e.judge(ctx, class, syntax, data, &r)
+	})
+	if len(r.Frames) > 0 && err == nil {
+		return r, nil // they have settled it
+	}
 	return r, e.settle(ctx, &r, err)
 }
 
@@ -201,18 +227,9 @@ func failure(err error) string {
 // the start and is nothing for an outcome: it may name files of this machine.
 var errNoModel = errors.New("no model in service; the log of the device says why")
 
-// judge fills in what can be known of an object. Its error says why it was not
-// classified.
-func (e *Examiner) judge(ctx context.Context, class, syntax dicom.UID, open func() (io.ReadSeekCloser, error), r *Result) error {
-	r.Position = nowhere
-	if reason := e.Gate.refuseClass(class); reason != "" {
-		return &refusedError{reason}
-	}
-	data, err := open()
-	if err != nil {
-		return err
-	}
-	defer data.Close()
+// judge fills in what can be known of an object of one frame. Its error says why
+// it was not classified.
+func (e *Examiner) judge(ctx context.Context, class, syntax dicom.UID, data io.ReadSeeker, r *Result) error {
 	header, err := e.admit(class, syntax, data, r)
 	if err != nil {
 		return err
@@ -229,6 +246,33 @@ func (e *Examiner) judge(ctx context.Context, class, syntax dicom.UID, open func
 
 // admit reads the header and asks the gate.
 func (e *Examiner) admit(class, syntax dicom.UID, data io.Reader, r *Result) (*dicom.Header, error) {
+	header, err := readHeader(syntax, data)
+	if err != nil {
+		return nil, err
+	}
+	return header, e.admitFrame(class, header, r)
+}
+
+// admitFrame asks the gate about a frame and takes from its header what every
+// result has.
+func (e *Examiner) admitFrame(class dicom.UID, header *dicom.Header, r *Result) error {
+	if reason := e.Gate.Refuse(class, header); reason != "" {
+		return &refusedError{reason}
+	}
+	place, _ := planeOf(header)
+	r.Position = place.position()
+	r.AcquiredAt = acquiredAt(header)
+	switch header.PixelData {
+	case dicom.TagPixelData:
+		return nil
+	case 0:
+		return fmt.Errorf("%w: no pixels", pixel.ErrMalformed)
+	default:
+		return &refusedError{"pixels are floating-point numbers"}
+	}
+}
+
+func readHeader(syntax dicom.UID, data io.Reader) (*dicom.Header, error) {
 	known, ok := dicom.LookupTransferSyntax(syntax)
 	if !ok {
 		return nil, &refusedError{"unknown transfer syntax"}
@@ -237,27 +281,21 @@ func (e *Examiner) admit(class, syntax dicom.UID, data io.Reader, r *Result) (*d
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
-	if reason := e.Gate.Refuse(class, header); reason != "" {
-		return nil, &refusedError{reason}
-	}
-	place, _ := planeOf(header)
-	r.Position = place.position()
-	r.AcquiredAt = acquiredAt(header)
-	switch header.PixelData {
-	case dicom.TagPixelData:
-		return header, nil
-	case 0:
-		return nil, fmt.Errorf("%w: no pixels", pixel.ErrMalformed)
-	default:
-		return nil, &refusedError{"pixels are floating-point numbers"}
-	}
+	return header, nil
 }
 
 func decode(ctx context.Context, data io.ReadSeeker, header *dicom.Header, img *infer.Image) error {
+	if err := rewind(data); err != nil {
+		return err
+	}
+	return pixel.Decode(ctx, describe(header), data, img)
+}
+
+func rewind(data io.Seeker) error {
 	if _, err := data.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read the pixels: %w", err)
 	}
-	return pixel.Decode(ctx, describe(header), data, img)
+	return nil
 }
 
 // classify asks the model and takes its answer into r. img goes back to the

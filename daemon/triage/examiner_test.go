@@ -39,7 +39,7 @@ func TestExamineWithoutASpool(t *testing.T) {
 		"no head":   {object{shows: showsNothing}, dicom.CTImageStorage, spool.FindingIneligible, noHead},
 		"damaged":   {object{damaged: true}, dicom.CTImageStorage, spool.FindingFailed, "the object is malformed"},
 		"panic":     {object{shows: panics}, dicom.CTImageStorage, spool.FindingFailed, "the analysis broke down"},
-		"class":     {object{}, dicom.EnhancedCTImageStorage, spool.FindingIneligible, "SOP class is Enhanced CT Image Storage"},
+		"class":     {object{}, dicom.MRImageStorage, spool.FindingIneligible, "SOP class is MR Image Storage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := e.Examine(t.Context(), c.object.reader(), c.class, dicom.ExplicitVRLittleEndian)

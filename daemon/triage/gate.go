@@ -143,7 +143,7 @@ func (g *Gate) refuseClass(class dicom.UID) string {
 	switch {
 	case g.Closed != "":
 		return g.Closed
-	case class != dicom.CTImageStorage:
+	case class != dicom.CTImageStorage && !multiFrame(class):
 		if class.Valid() != nil {
 			return "SOP class is not CT Image Storage"
 		}

@@ -80,7 +80,7 @@ func TestGate(t *testing.T) {
 		}
 	}
 	for class, want := range map[dicom.UID]string{
-		dicom.EnhancedCTImageStorage: "SOP class is Enhanced CT Image Storage", "1.2.3": "SOP class is 1.2.3",
+		dicom.MRImageStorage: "SOP class is MR Image Storage", "1.2.3": "SOP class is 1.2.3",
 		identity: "SOP class is not CT Image Storage", "": "SOP class is not CT Image Storage",
 	} {
 		if got := gate.Refuse(class, &dicom.Header{}); got != want {

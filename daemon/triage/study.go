@@ -186,7 +186,7 @@ func (r *run) alert(s spool.Study, w *weighing) *alerts.Message {
 		AcquiredAt: key.AcquiredAt, ReceivedAt: key.ReceivedAt, DetectedAt: r.now(),
 	}
 	if m.InstanceUID != "" {
-		m.KeyImage = string(key.SOPInstanceUID)
+		m.KeyImage, m.KeyFrame = string(key.SOPInstanceUID), key.Frame
 	}
 	return m
 }
@@ -203,7 +203,7 @@ func named(models infer.Models) (out []alerts.Model) {
 func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 	w := weigh(r.Model, findings)
 	w.counts.Received = s.Instances
-	w.lose(s.Instances - len(findings))
+	w.lose(s.Instances - instances(findings))
 	d := spool.Decision{StudyInstanceUID: s.StudyInstanceUID, Revision: s.Revision, Final: true}
 	m := &d.Outcome
 	*m = alerts.OutcomeMessage{
@@ -224,6 +224,17 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 		m.Finding = d.Alert.Finding
 	}
 	return d
+}
+
+// instances counts the instances of findings in order of receipt: frames of one
+// stand together.
+func instances(findings []spool.Finding) (n int) {
+	for i, f := range findings {
+		if i == 0 || f.InstanceID != findings[i-1].InstanceID {
+			n++
+		}
+	}
+	return n
 }
 
 // identify names a study as the site wants it named. What is no UID is never

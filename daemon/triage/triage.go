@@ -163,11 +163,11 @@ func (r *run) pendingSlices(ctx context.Context, busy int) []spool.Instance {
 
 // work brings one instance to its finding.
 func (r *run) work(ctx context.Context, i spool.Instance) {
-	f, ok := r.examine(ctx, i)
+	found, ok := r.examine(ctx, i)
 	for ok {
-		err := r.Spool.RecordFinding(ctx, f)
+		err := r.Spool.RecordFinding(ctx, found...)
 		if err == nil {
-			if f.State == spool.FindingClassified {
+			if found[0].State == spool.FindingClassified {
 				r.judged.add(i.StudyInstanceUID)
 			}
 			return

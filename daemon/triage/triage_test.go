@@ -98,12 +98,16 @@ type object struct {
 	shows    int16   // its pixels, in HU
 	set      map[dicom.Tag]string
 	drop     []dicom.Tag
-	damaged  bool // an element longer than the data set
+	damaged  bool   // an element longer than the data set
+	raw      []byte // the whole data set, where it is made elsewhere
 }
 
 // dataSet encodes o by hand (PS3.5 section 7.1.2): 8 by 8 pixels in Explicit VR
 // Little Endian, an identity wherever text is allowed.
 func (o object) dataSet(study dicom.UID) []byte {
+	if o.raw != nil {
+		return o.raw
+	}
 	text := map[dicom.Tag]string{
 		dicom.TagImageType: `ORIGINAL\PRIMARY\AXIAL`, dicom.TagModality: "CT",
 		dicom.TagAcquisitionDate: "20260203", dicom.TagAcquisitionTime: fmt.Sprintf("0405%02d.5", o.number%60), tagTimezoneOffsetFromUTC: "+0000",

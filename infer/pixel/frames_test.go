@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"ichwatch/infer"
@@ -161,6 +162,22 @@ func TestFramesRefuses(t *testing.T) {
 		if c.malformed && !errors.Is(err, ErrMalformed) || !c.malformed && !errors.As(err, &unsupported) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
+	}
+}
+
+// Without OpenJPEG a slice in JPEG 2000 is sound, and the reason tells what to
+// install.
+func TestJPEG2000NeedsOpenJPEG(t *testing.T) {
+	stream, err := os.ReadFile("openjpeg/testdata/unsigned-16.j2k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	d := coded(1, func(d *Description) { d.SyntaxUID, d.Rows, d.Columns = "1.2.840.10008.1.2.4.90", 64, 75 })
+	_, err = all(t, d, encapsulated(nil, stream))
+	var unsupported *UnsupportedError
+	if !errors.As(err, &unsupported) || !strings.Contains(unsupported.Reason, "libopenjp2-tools") {
+		t.Errorf("%v", err)
 	}
 }
 
