@@ -53,7 +53,7 @@ allowed but seldom meant. Exits 0 where it found nothing wrong. Without FILE it 
 				}
 			}
 			if !quiet {
-				for _, warning := range append(cfg.Warnings(), warnings...) {
+				for _, warning := range slices.Concat(cfg.Warnings(), warnings, app.CheckDecoders(cfg)) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
 				}
 			}

@@ -12,6 +12,7 @@ import (
 	"ichwatch/daemon/conformance"
 	"ichwatch/daemon/forward"
 	"ichwatch/daemon/receive"
+	"ichwatch/daemon/triage"
 )
 
 func conformanceCommand() *cobra.Command {
@@ -57,6 +58,7 @@ func installation(cfg *configs.Config) *conformance.Site {
 	s := &conformance.Site{
 		Version: version, Date: time.Now(), Name: cfg.Site, Device: cfg.Device,
 		Acceptor: app.Acceptor(cfg), Listen: cfg.DICOM.Listen, Answers: receive.Answers(),
+		ReadClasses: triage.SOPClasses(), ReadSyntaxes: triage.TransferSyntaxes(),
 		Commitment: commitmentOf(cfg),
 	}
 	if t := cfg.DICOM.TLS; t.Enabled {

@@ -78,7 +78,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	for _, warning := range cfg.Warnings() {
+	for _, warning := range append(cfg.Warnings(), CheckDecoders(cfg)...) {
 		a.log.Warn(warning.Error())
 	}
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,9 +75,14 @@ func (s *Site) storeSCP(d *document) {
 		if !known {
 			ts.Name, ts.Keyword = "private", ""
 		}
-		rows = append(rows, []string{ts.Name, code(ts.Keyword), code(uid)})
+		looked := "no"
+		if slices.Contains(s.ReadSyntaxes, uid) {
+			looked = "yes"
+		}
+		rows = append(rows, []string{ts.Name, code(ts.Keyword), code(uid), looked})
 	}
-	d.table([]string{"Transfer syntax", "Keyword", "UID"}, rows)
+	d.table([]string{"Transfer syntax", "Keyword", "UID", "Slices are looked at"}, rows)
+	d.p("Whatever the transfer syntax, an object is stored and forwarded unchanged. Head slices are looked for in objects of %s; what is in a transfer syntax that is not read, or in JPEG 2000 where OpenJPEG is not installed, is reported as not analysed.", names(s.ReadClasses))
 	if ordered {
 		d.p("Of several in one context the first in this table is accepted, by the order that this site has configured.")
 	} else {
@@ -218,4 +224,13 @@ func codes[T ~string](all []T) string {
 		parts[i] = code(s)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// names lists SOP classes in a sentence.
+func names(uids []dicom.UID) string {
+	all := make([]string, len(uids))
+	for i, uid := range uids {
+		all[i] = uid.Name()
+	}
+	return strings.Join(all, ", ")
 }

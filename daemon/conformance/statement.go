@@ -28,6 +28,10 @@ type Site struct {
 	Commitment   *Commitment   // for scanners; nil: none
 	Destinations []Destination
 
+	// ReadClasses and ReadSyntaxes are the SOP classes and the transfer syntaxes of
+	// objects whose pixels are looked at.
+	ReadClasses, ReadSyntaxes []dicom.UID
+
 	// Answers are the statuses of a C-STORE that was understood, and Meanings
 	// what is made of a destination's.
 	Answers  []dimse.Policy[dimse.Status]

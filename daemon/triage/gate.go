@@ -143,7 +143,7 @@ func (g *Gate) refuseClass(class dicom.UID) string {
 	switch {
 	case g.Closed != "":
 		return g.Closed
-	case class != dicom.CTImageStorage && !multiFrame(class):
+	case !slices.Contains(SOPClasses(), class):
 		if class.Valid() != nil {
 			return "SOP class is not CT Image Storage"
 		}

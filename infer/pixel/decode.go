@@ -33,6 +33,7 @@ const MaxFrames = 4096
 // kilobytes, those of many frames within megabytes.
 const (
 	maxSide     = 4096
+	maxPixels   = 1 << 31 // of all frames: MaxFrames of 512 by 512, twice
 	maxOffset   = 64 << 20
 	usualPixels = 512 * 512
 )
@@ -104,6 +105,8 @@ func (d *Description) check() error {
 		return malformed("%d rows, %d columns; wanted are 1 to %d", d.Rows, d.Columns, maxSide)
 	case d.BitsStored < 1 || d.BitsStored > d.BitsAllocated || d.HighBit < d.BitsStored-1 || d.HighBit >= d.BitsAllocated:
 		return malformed("%d bits stored up to bit %d of %d", d.BitsStored, d.HighBit, d.BitsAllocated)
+	case int64(d.frames())*int64(d.Rows)*int64(d.Columns) > maxPixels:
+		return unsupported("%d frames of %d by %d", d.Frames, d.Columns, d.Rows)
 	case d.Offset < 0 || d.Offset > maxOffset:
 		return malformed("pixels at byte %d", d.Offset)
 	case d.Encapsulated:

@@ -141,6 +141,7 @@ func TestFramesRefuses(t *testing.T) {
 	}{
 		"another syntax":          {coded(2, func(d *Description) { d.SyntaxUID = "1.2.840.10008.1.2.4.201" }), sound, false},
 		"more frames than bounds": {coded(MaxFrames+1, nil), sound, false},
+		"more pixels than bounds": {coded(200, func(d *Description) { d.Rows, d.Columns = 4096, 4096 }), sound, false},
 		"no end":                  {coded(2, nil), sound[:len(sound)-8], true},
 		"cut in a fragment":       {coded(2, nil), sound[:len(sound)-20], true},
 		"cut in the table":        {coded(2, nil), sound[:15], true},

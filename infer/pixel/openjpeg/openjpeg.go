@@ -36,8 +36,9 @@ var (
 // Limits of the process. A slice of 512 by 512 takes 0.05 s and 15 MiB; one of
 // 4096 by 4096, some seconds and 500 MiB.
 const (
-	timeout   = 20 * time.Second
-	maxMemory = 1 << 30 // of address space
+	baseTime      = 5 * time.Second
+	timeForSample = time.Microsecond
+	maxMemory     = 1 << 30 // of address space
 )
 
 const program = "opj_decompress"
@@ -69,7 +70,8 @@ func Decode(ctx context.Context, dst []uint16, src []byte, width, height int) (p
 	if err != nil {
 		return 0, false, err
 	}
-	samples, err := run(ctx, path, src, len(dst)*c.bytes())
+	timeout := baseTime + time.Duration(len(dst))*timeForSample
+	samples, err := run(ctx, path, src, len(dst)*c.bytes(), timeout)
 	if err != nil {
 		return 0, false, err
 	}
@@ -77,8 +79,8 @@ func Decode(ctx context.Context, dst []uint16, src []byte, width, height int) (p
 	return c.precision, c.signed, nil
 }
 
-// run has the program decode src into size bytes.
-func run(ctx context.Context, path string, src []byte, size int) ([]byte, error) {
+// run has the program decode src into size bytes in the time given.
+func run(ctx context.Context, path string, src []byte, size int, timeout time.Duration) ([]byte, error) {
 	in, err := memory("frame", src)
 	if err != nil {
 		return nil, err
@@ -114,7 +116,7 @@ func run(ctx context.Context, path string, src []byte, size int) ([]byte, error)
 	}
 	// It cannot come far before: the frame is read and memory taken after the
 	// program is loaded. If it has ended already, there is nobody to limit.
-	err = limit(cmd.Process.Pid, size)
+	err = limit(cmd.Process.Pid, size, timeout)
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		cancel()
 	}
@@ -149,11 +151,10 @@ func memory(name string, b []byte) (*os.File, error) {
 
 // limit bounds what the process may take: memory, processor time, and the length
 // of what it writes.
-func limit(pid, size int) error {
-	seconds := uint64(timeout / time.Second)
+func limit(pid, size int, timeout time.Duration) error {
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_AS:    maxMemory,
-		unix.RLIMIT_CPU:   seconds,
+		unix.RLIMIT_CPU:   uint64(timeout/time.Second) + 1,
 		unix.RLIMIT_FSIZE: uint64(size),
 		unix.RLIMIT_CORE:  0,
 	} {

@@ -120,21 +120,24 @@ func TestPromise6_TheProcessHasLimits(t *testing.T) {
 		}
 		return path
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := run(ctx, program("while :; do :; done"), nil, 1); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := run(t.Context(), program("while :; do :; done"), nil, 1, 100*time.Millisecond); !errors.Is(err, ErrTimeout) {
 		t.Errorf("without end: %v", err)
 	}
-	if _, err := run(t.Context(), program(limited+"head -c 100000 /dev/zero > samples.rawl"), nil, 1000); !errors.Is(err, ErrMalformed) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := run(ctx, program("while :; do :; done"), nil, 1, baseTime); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody waits: %v", err)
+	}
+	if _, err := run(t.Context(), program(limited+"head -c 100000 /dev/zero > samples.rawl"), nil, 1000, baseTime); !errors.Is(err, ErrMalformed) {
 		t.Errorf("more than asked for: %v", err)
 	}
-	if _, err := run(t.Context(), program(limited+"dd if=/dev/zero of=/dev/null bs=2G count=1"), nil, 1000); !errors.Is(err, ErrMalformed) {
+	if _, err := run(t.Context(), program(limited+"dd if=/dev/zero of=/dev/null bs=2G count=1"), nil, 1000, baseTime); !errors.Is(err, ErrMalformed) {
 		t.Errorf("memory: %v", err)
 	}
-	if _, err := run(t.Context(), program("exit 0"), nil, 10); !errors.Is(err, ErrMalformed) {
+	if _, err := run(t.Context(), program("exit 0"), nil, 10, baseTime); !errors.Is(err, ErrMalformed) {
 		t.Errorf("no samples: %v", err)
 	}
-	got, err := run(t.Context(), program("cat frame.j2k > samples.rawl"), []byte("0123456789"), 10)
+	got, err := run(t.Context(), program("cat frame.j2k > samples.rawl"), []byte("0123456789"), 10, baseTime)
 	if err != nil || string(got) != "0123456789" {
 		t.Errorf("%q, %v", got, err)
 	}
