@@ -145,6 +145,9 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 		}
 		fmt.Fprintf(&b, "%-17s %s, shown by %d of %d %s; threshold %.4g, was %.4g\n", c.Class, what, c.Patients, s.Patients, s.Units(), s.Default().Thresholds[c.Class], s.ThresholdsBefore[c.Class])
 	}
+	if s.StudyThresholdBefore > 0 {
+		fmt.Fprintf(&b, "%-17s threshold %.4g, was %.4g\n", "studies", s.Default().StudyThreshold, s.StudyThresholdBefore)
+	}
 	b.WriteString("any hemorrhage, before and after (out of fold):\n")
 	for _, line := range []struct {
 		what          string

@@ -167,7 +167,7 @@ func checkMaps(t *testing.T, library, set string, m *manifest.Manifest, head *gr
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, counts, _ := x.Data(e.Classes, e.Thresholds); counts.Classified < 150 || len(counts.Failed) > 0 {
+	if _, counts, _ := x.Data(e.Classes, e.Thresholds, e.StudyThreshold); counts.Classified < 150 || len(counts.Failed) > 0 {
 		t.Errorf("%+v", counts)
 	}
 	looked := 0

@@ -92,7 +92,7 @@ func (a *assessment) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	data, counts, slice := x.Data(e.Classes, e.Thresholds)
+	data, counts, slice := x.Data(e.Classes, e.Thresholds, e.StudyThreshold)
 	if err := someClassified(counts); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (a *assessment) report(e *ensemble.Ensemble, x *examined, counts labelled.C
 		Schema: report.Schema, Disclaimer: report.Disclaimer, Program: "ichwatch " + version, Created: time.Now().UTC().Truncate(time.Second),
 		Model: report.Model{
 			Name: strings.Join(names, " + "), Members: members, Provider: x.provider,
-			OperatingPoint: e.Point, Thresholds: e.Thresholds, StudyRule: e.StudyRule.String(),
+			OperatingPoint: e.Point, Thresholds: e.Thresholds, StudyRule: e.StudyRule.String(), StudyThreshold: e.StudyThreshold,
 		},
 		Data: report.Data{
 			Format: string(x.Set.Format), Labels: len(x.Set.Rows), Examined: len(x.Set.Slices), Classified: counts.Classified,

@@ -46,7 +46,7 @@ func newSite(base *ensemble.Ensemble, head *graph.Head, x *examined) (*site, err
 		examined: x, base: base, model: m, head: head, start: adapt.Head{Weight: head.Weight, Bias: head.Bias},
 		data: adapt.Data{Classes: m.Classes, Activation: m.Activation},
 	}
-	before, counts, _ := x.Data(base.Classes, base.Thresholds)
+	before, counts, _ := x.Data(base.Classes, base.Thresholds, base.StudyThreshold)
 	if err := someClassified(counts); err != nil {
 		return nil, err
 	}
@@ -80,9 +80,9 @@ func (s *site) compare(sum *adapt.Summary, r *adapt.Result, o assess.Options) er
 	for _, c := range b.Classes {
 		nothing[c] = 1
 	}
-	scored, _, _ := s.Answered(study.NewRule(b.Classes, nothing, b.StudyRule), probabilities).Data(b.Classes, nothing)
+	scored, _, _ := s.Answered(study.NewRule(b.Classes, nothing, math.Inf(1), b.StudyRule), probabilities).Data(b.Classes, nothing, b.StudyThreshold)
 	protocol := fmt.Sprintf("%d-fold cross-validation by %s on the %d of the site, thresholds of each fold from the others", adapt.Folds, r.Unit, r.Patients)
-	sum.ThresholdsBefore, sum.DefaultPoint = b.Thresholds, adapt.DefaultGoal
+	sum.ThresholdsBefore, sum.StudyThresholdBefore, sum.DefaultPoint = b.Thresholds, b.StudyThreshold, adapt.DefaultGoal
 	for _, g := range adapt.Goals() {
 		point, err := g.Point(&scored, r.Fold, protocol)
 		if err != nil {
@@ -93,8 +93,9 @@ func (s *site) compare(sum *adapt.Summary, r *adapt.Result, o assess.Options) er
 			sum.DefaultPoint = b.Point
 		}
 	}
-	thresholds := sum.Default().Thresholds
-	afterwards, _, _ := s.Answered(study.NewRule(b.Classes, thresholds, b.StudyRule), probabilities).Data(b.Classes, thresholds)
+	point := sum.Default()
+	rule := study.NewRule(b.Classes, point.Thresholds, point.StudyThreshold, b.StudyRule)
+	afterwards, _, _ := s.Answered(rule, probabilities).Data(b.Classes, point.Thresholds, point.StudyThreshold)
 
 	before, err := assess.Assess(s.before, o)
 	if err != nil {

@@ -3,7 +3,7 @@
 // A slice arrives as stored pixels. [ichwatch/infer/pixel] turns them into an
 // [Image] in Hounsfield units and that into a model's input; a [Classifier]
 // (ichwatch/infer/onnx) gives [Scores] for it; the study rule
-// (ichwatch/infer/study) decides from the scores of neighbouring slices. All
+// (ichwatch/infer/study) decides from the scores of a stack of slices. All
 // three take their parameters from one verified model folder
 // (ichwatch/infer/manifest).
 //

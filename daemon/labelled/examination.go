@@ -144,10 +144,11 @@ type Counts struct {
 }
 
 // Data gives what is to be assessed: classes in the order of the model,
-// thresholds of the operating point in use. slices are the indices into
-// Set.Slices of the data's.
-func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]float64) (d assess.Data, counts Counts, slices []int) {
-	d = assess.Data{Classes: classes, Thresholds: thresholds}
+// thresholds of the operating point in use, of slices and, where the study rule has
+// one, of studies (0 where it has none). slices are the indices into Set.Slices of
+// the data's.
+func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]float64, studyThreshold float64) (d assess.Data, counts Counts, slices []int) {
+	d = assess.Data{Classes: classes, Thresholds: thresholds, StudyThreshold: studyThreshold}
 	counts = Counts{Ineligible: map[string]int{}, Failed: map[string]int{}}
 	studies := make([]struct {
 		truth    assess.Truth
@@ -209,7 +210,7 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 
 func (x *Examination) study(classes []infer.Class, patient int, truth assess.Truth, objects []triage.Examined) assess.Study {
 	c := x.examiner.Conclude(objects)
-	s := assess.Study{Patient: patient, Truth: truth, Scores: make([]float64, len(classes))}
+	s := assess.Study{Patient: patient, Truth: truth, Score: c.Score, Scores: make([]float64, len(classes))}
 	s.Outcome, _ = assess.ParseOutcome(string(c.Outcome)) // both lists are the same; a test holds them together
 	for _, f := range c.Findings {
 		for k, class := range classes {

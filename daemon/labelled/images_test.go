@@ -174,7 +174,7 @@ func TestImageSet(t *testing.T) {
 				t.Fatalf("%+v", s)
 			}
 			x := examine(t, s, 0.9, triage.Gate{})
-			d, counts, _ := x.Data(infer.Classes(), half())
+			d, counts, _ := x.Data(infer.Classes(), half(), 0)
 			if counts.Classified != 20 || counts.Unclassified != 3 {
 				t.Errorf("%+v", counts)
 			}

@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,7 +133,7 @@ func half() map[infer.Class]float64 {
 
 func examine(t *testing.T, s *Set, p float32, gate triage.Gate) *Examination {
 	t.Helper()
-	rule := study.NewRule(infer.Classes(), half(), manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
+	rule := study.NewRule(infer.Classes(), half(), 0, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
 	e := &triage.Examiner{Gate: gate, Model: &triage.Model{Classifier: oracle{p}, Rule: rule}, Calls: 2}
 	steps := 0
 	x, err := s.Examine(t.Context(), e, 2, func(done, total int) {
@@ -158,7 +159,7 @@ func TestExamination(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := examine(t, s, c.p, c.gate)
-			d, counts, slice := x.Data(infer.Classes(), half())
+			d, counts, slice := x.Data(infer.Classes(), half(), 0)
 			if counts.Classified+counts.Ineligible["shut"] != 20 || counts.Ineligible["shut"] != c.ineligible || len(counts.Failed) != 0 {
 				t.Errorf("%+v", counts)
 			}
@@ -210,8 +211,8 @@ func TestAnswered(t *testing.T) {
 		thresholds map[infer.Class]float64
 		outcome    assess.Outcome
 	}{{half(), assess.Failed}, {easy, assess.Positive}} {
-		rule := study.NewRule(infer.Classes(), c.thresholds, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
-		d, counts, slice := x.Answered(rule, said).Data(infer.Classes(), c.thresholds)
+		rule := study.NewRule(infer.Classes(), c.thresholds, 0, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 30})
+		d, counts, slice := x.Answered(rule, said).Data(infer.Classes(), c.thresholds, 0)
 		if counts.Classified != 19 || slices.Contains(slice, 3) || d.Slices[0].Probabilities[infer.Subdural] != float64(float32(0.4)) {
 			t.Errorf("%+v, slices %v", counts, slice)
 		}
@@ -219,7 +220,14 @@ func TestAnswered(t *testing.T) {
 			t.Errorf("outcome %v, scores %v", first.Outcome, first.Scores)
 		}
 	}
-	if d, _, _ := x.Data(infer.Classes(), half()); d.Slices[0].Probabilities[infer.Epidural] != float64(float32(0.1)) {
+	// Of kind evidence: 20 slices at odds of 2/3, one of which failed.
+	rule := study.NewRule(infer.Classes(), half(), 0.99, manifest.StudyRule{Kind: manifest.RuleEvidence, Power: 1, SliceThickness: 1, HeadHeight: 1, MinimumSlices: 8, MaximumGap: 30})
+	d, _, _ := x.Answered(rule, said).Data(infer.Classes(), half(), 0.99)
+	slicesOf := func(i int) float64 { return d.Studies[i].Score / (1 - d.Studies[i].Score) * 3 / 2 }
+	if first, second := slicesOf(0), slicesOf(1); d.StudyThreshold != 0.99 || math.Abs(first+second-19) > 1e-4 || d.Studies[0].Scores[infer.Subdural] != float64(float32(0.4)) {
+		t.Errorf("studies of %v and %v slices: %+v", first, second, d.Studies)
+	}
+	if d, _, _ := x.Data(infer.Classes(), half(), 0); d.Slices[0].Probabilities[infer.Epidural] != float64(float32(0.1)) {
 		t.Errorf("the model's own answers became %v", d.Slices[0].Probabilities)
 	}
 }

@@ -18,6 +18,8 @@ type Examined struct {
 type Conclusion struct {
 	Outcome alerts.Outcome
 	Reason  string // where the outcome asks for one; never identity
+	// Score is that of the strongest series under the study rule, 0 without series.
+	Score float64
 	// Findings has each hemorrhage class of the model once: the strongest over
 	// the series of the study. Their slice indices are left out.
 	Findings []study.Finding
@@ -41,6 +43,9 @@ func (e *Examiner) Conclude(objects []Examined) Conclusion {
 	w := weigh(e.Model, findings)
 	var c Conclusion
 	c.Outcome, c.Reason = w.outcome()
+	if w.leading != nil {
+		c.Score = w.leading.decision.Score
+	}
 	at := map[infer.Class]int{}
 	for _, s := range w.stacks {
 		for _, f := range s.decision.Findings {

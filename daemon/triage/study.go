@@ -93,7 +93,7 @@ func leads(a, b study.Decision) bool {
 	if a.Positive() != b.Positive() {
 		return a.Positive()
 	}
-	return a.Leading.Score > b.Leading.Score
+	return a.Score > b.Score
 }
 
 // positive reports whether a hemorrhage is suspected.
@@ -177,11 +177,11 @@ func commonest(reasons map[string]int) string {
 // alert composes the message about a positive study. The spool adds what only it
 // knows: id, sequence, type and level.
 func (r *run) alert(s spool.Study, w *weighing) *alerts.Message {
-	leading := w.leading.decision.Leading
-	key := w.leading.findings[leading.KeySlice]
+	decision := w.leading.decision
+	key := w.leading.findings[decision.Leading.KeySlice]
 	m := &alerts.Message{
 		Site: r.Site, Device: r.Device, Study: r.identify(s),
-		Finding: leading.Class.String(), Score: float64(leading.Score),
+		Finding: decision.Leading.Class.String(), Score: decision.Score,
 		Models:     named(key.Models),
 		AcquiredAt: key.AcquiredAt, ReceivedAt: key.ReceivedAt, DetectedAt: r.now(),
 	}
@@ -217,7 +217,7 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 	}
 	if w.counts.Classified > 0 && w.leading != nil {
 		m.Models = named(r.Model.Classifier.Models())
-		m.Score = float64(w.leading.decision.Leading.Score)
+		m.Score = w.leading.decision.Score
 	}
 	if m.Outcome == alerts.Positive {
 		d.Alert = r.alert(s, &w)

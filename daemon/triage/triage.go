@@ -230,7 +230,7 @@ func (r *run) raiseAlert(ctx context.Context, uid dicom.UID) error {
 		return err
 	}
 	r.Log.Info("hemorrhage suspected, not for diagnosis; alert raised", "study", s.Pseudonym, "alert", verdict.AlertID,
-		"finding", w.leading.decision.Leading.Class, "score", w.leading.decision.Leading.Score, "slices", w.counts.Classified)
+		"finding", w.leading.decision.Leading.Class, "score", w.leading.decision.Score, "slices", w.counts.Classified)
 	return nil
 }
 

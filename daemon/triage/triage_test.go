@@ -176,7 +176,7 @@ type bench struct {
 func newRule() *study.Rule {
 	return study.NewRule(infer.Classes(),
 		map[infer.Class]float64{infer.Epidural: 0.5, infer.Subdural: 0.5, infer.Intraventricular: 0.5, infer.Intraparenchymal: 0.5, infer.Subarachnoid: 0.5},
-		manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 15})
+		0, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: 2, Of: 3, MinimumSlices: 8, MaximumGap: 15})
 }
 
 // newBench starts a triage; change may alter it before.

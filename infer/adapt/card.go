@@ -52,6 +52,13 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 		}
 		b.WriteString("\n")
 	}
+	if s.StudyThresholdBefore > 0 {
+		fmt.Fprintf(&b, "| studies | %d | %d | | %.4g |", s.Patients, s.Slices, s.StudyThresholdBefore)
+		for _, o := range s.Points {
+			fmt.Fprintf(&b, " %.4g |", o.StudyThreshold)
+		}
+		b.WriteString("\n")
+	}
 	b.WriteString("\n")
 	p("Cross-entropy by L-BFGS, a third of the weight on slices without a hemorrhage, the rest in equal parts on the fitted classes (slices that show only others weigh as those do on average); pulled towards the old weights. The strength of the pull is %s, which lost least in cross-validation over %d folds of whole %s:", s.Strength, Folds, units)
 	b.WriteString("| strength | loss out of fold |\n|---:|---:|\n")
@@ -61,10 +68,18 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	b.WriteString("\n")
 	var goals []string
 	for _, g := range Goals() {
-		goals = append(goals, fmt.Sprintf("%s for %v", g.Name, g))
+		goal := fmt.Sprintf("%s for %v", g.Name, g)
+		if s.StudyThresholdBefore > 0 {
+			goal += fmt.Sprintf(" and a slice specificity of %g", g.SliceSpecificity)
+		}
+		goals = append(goals, goal)
 	}
-	p("For the figures above the strength was chosen for each fold without it (%s). Thresholds are those at which each class flags the same share of the slices without a hemorrhage, the share being chosen on those predictions: %s.",
-		strengthList(s.FoldStrengths), strings.Join(goals, ", "))
+	studies := ""
+	if s.StudyThresholdBefore > 0 {
+		studies = ", and so is the threshold of studies"
+	}
+	p("For the figures above the strength was chosen for each fold without it (%s). Thresholds are those at which each class flags the same share of the slices without a hemorrhage, the share being chosen on those predictions%s: %s.",
+		strengthList(s.FoldStrengths), studies, strings.Join(goals, ", "))
 	p("Of %d slices run through the new model, the logits lie within %.1g of head times features, and the mean of each activation map plus its bias within %.1g of the logit.", s.Recomputed.Slices, s.Recomputed.Logits, s.Recomputed.Maps)
 
 	p("## What it does not say")

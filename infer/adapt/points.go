@@ -15,21 +15,24 @@ import (
 type Goal struct {
 	Name                               string
 	StudySensitivity, StudySpecificity float64
+	// SliceSpecificity is what the thresholds of slices keep where a threshold of its
+	// own decides about the study; otherwise it is not read.
+	SliceSpecificity float64
 }
 
 // Goals are those of the recipes in models/train.
 func Goals() []Goal {
 	return []Goal{
-		{Name: "sensitive", StudySensitivity: 0.97},
-		{Name: DefaultGoal, StudySensitivity: 0.92},
-		{Name: "specific", StudySpecificity: 0.95},
+		{Name: "sensitive", StudySensitivity: 0.97, SliceSpecificity: 0.85},
+		{Name: DefaultGoal, StudySensitivity: 0.92, SliceSpecificity: 0.90},
+		{Name: "specific", StudySpecificity: 0.95, SliceSpecificity: 0.95},
 	}
 }
 
 // DefaultGoal is the operating point in use where a site names none.
 const DefaultGoal = "balanced"
 
-// String says what is wanted.
+// String says what is wanted of studies.
 func (g Goal) String() string {
 	if g.StudySensitivity > 0 {
 		return fmt.Sprintf("a study sensitivity of %g", g.StudySensitivity)
@@ -55,14 +58,19 @@ func (e *NoStudiesError) Error() string {
 	return fmt.Sprintf("thresholds serve whole studies, and of those that could be analysed %d have a hemorrhage and %d have none; wanted are some of both, with slices whose order is known", e.With, e.Without)
 }
 
-// Choose gives thresholds that serve the goal on d.
+// Choose gives an operating point whose thresholds serve the goal on d, with nothing
+// expected of it yet.
 //
-// One number moves all of them, the share of slices without a hemorrhage that each
-// class may flag: where few patients show a class, a threshold that moved alone
-// would be theirs. The number is the smallest that reaches the wanted sensitivity,
-// or the largest that keeps the wanted specificity. choose_thresholds in
-// models/train/ichtrain/metrics.py does the same. The error is a *NoStudiesError.
-func (g Goal) Choose(d *assess.Data) (map[infer.Class]float64, error) {
+// One number moves those of all classes, the share of slices without a hemorrhage
+// that each class may flag: where few patients show a class, a threshold that moved
+// alone would be theirs. Where d has no StudyThreshold, the number is the smallest
+// that reaches the wanted sensitivity of studies, or the largest that keeps their
+// specificity. Where it has one, that threshold is chosen anew for the studies, and
+// the number is the largest that keeps the wanted specificity of slices.
+// choose_point in models/train/ichtrain/metrics.py does the same. The error is a
+// *NoStudiesError.
+func (g Goal) Choose(d *assess.Data) (manifest.OperatingPoint, error) {
+	o := manifest.OperatingPoint{Name: g.Name}
 	var calm [][]float64 // of each hemorrhage class, sorted
 	for k, c := range d.Classes {
 		if !c.Hemorrhage() {
@@ -88,9 +96,11 @@ func (g Goal) Choose(d *assess.Data) (map[infer.Class]float64, error) {
 		}
 	}
 	if e.With == 0 || e.Without == 0 || len(calm) == 0 || len(calm[0]) == 0 {
-		return nil, &e
+		return o, &e
 	}
-	var best map[infer.Class]float64
+	if d.StudyThreshold > 0 {
+		o.StudyThreshold = g.studyThreshold(d)
+	}
 	for i := range numShares {
 		share := lowestShare * math.Pow(highestShare/lowestShare, float64(i)/(numShares-1))
 		t, next := map[infer.Class]float64{}, 0
@@ -100,40 +110,86 @@ func (g Goal) Choose(d *assess.Data) (map[infer.Class]float64, error) {
 				next++
 			}
 		}
-		found, quiet := 0, 0
-		for _, s := range d.Studies {
-			switch {
-			case !analysed(s):
-			case s.Truth.Any() && reaches(d.Classes, s.Scores, t):
-				found++
-			case !s.Truth.Any() && !reaches(d.Classes, s.Scores, t):
-				quiet++
-			}
-		}
-		if g.StudySensitivity > 0 {
-			best = t
-			if float64(found)/float64(e.With) >= g.StudySensitivity-1e-9 {
+		of := asked(d, t)
+		if d.StudyThreshold == 0 && g.StudySensitivity > 0 {
+			o.Thresholds = t
+			if of.hit/of.yes >= g.StudySensitivity-1e-9 {
 				break
 			}
-		} else if best == nil || float64(quiet)/float64(e.Without) >= g.StudySpecificity-1e-9 {
-			best = t
+			continue
+		}
+		keep := g.StudySpecificity
+		if d.StudyThreshold > 0 {
+			keep = g.SliceSpecificity
+		}
+		if o.Thresholds == nil || of.quiet/of.no >= keep-1e-9 {
+			o.Thresholds = t
 		}
 	}
-	return best, nil
+	return o, nil
+}
+
+// asked counts what the thresholds of slices are chosen for: the studies or, where
+// these have a threshold of their own, the slices.
+func asked(d *assess.Data, thresholds map[infer.Class]float64) (t tally) {
+	if d.StudyThreshold > 0 {
+		for _, s := range d.Slices {
+			t.add(s.Truth.Any(), reaches(d.Classes, s.Probabilities, thresholds))
+		}
+		return t
+	}
+	for _, s := range d.Studies {
+		if analysed(s) {
+			t.add(s.Truth.Any(), reaches(d.Classes, s.Scores, thresholds))
+		}
+	}
+	return t
+}
+
+// studyThreshold is the highest that reaches the wanted sensitivity, rounded down,
+// or the lowest that keeps the wanted specificity, rounded up; to 4 decimals, and
+// never 0 or 1.
+func (g Goal) studyThreshold(d *assess.Data) float64 {
+	const steps = 1e4
+	var with, without []float64
+	for _, s := range d.Studies {
+		switch {
+		case !analysed(s):
+		case s.Truth.Any():
+			with = append(with, s.Score)
+		default:
+			without = append(without, s.Score)
+		}
+	}
+	least := func(share float64, of []float64) int { return max(int(math.Ceil(share*float64(len(of))-1e-9)), 1) }
+	var step float64
+	if g.StudySensitivity > 0 {
+		slices.Sort(with)
+		step = math.Floor(with[len(with)-least(g.StudySensitivity, with)] * steps)
+	} else {
+		slices.Sort(without)
+		highest := without[least(g.StudySpecificity, without)-1]
+		step = math.Floor(highest*steps) + 1
+		if step/steps <= highest { // the product was rounded
+			step++
+		}
+	}
+	return min(max(step, 1), steps-1) / steps
 }
 
 // Point chooses the thresholds of an operating point on d, and says what may be
 // expected of them: the patients of each fold are judged by thresholds that the
 // others chose. The outcomes of d's studies are those under thresholds that nothing
-// reaches. The error is a *NoStudiesError.
+// reaches; its StudyThreshold is not read but for whether there is one. The error is
+// a *NoStudiesError.
 func (g Goal) Point(d *assess.Data, fold map[int]int, protocol string) (manifest.OperatingPoint, error) {
-	all, err := g.Choose(d)
+	point, err := g.Choose(d)
 	if err != nil {
-		return manifest.OperatingPoint{}, err
+		return point, err
 	}
 	slice, study := map[manifest.Question]*tally{manifest.AnyHemorrhage: {}}, &tally{}
 	for k := range Folds {
-		others := assess.Data{Classes: d.Classes}
+		others := assess.Data{Classes: d.Classes, StudyThreshold: d.StudyThreshold}
 		for _, s := range d.Slices {
 			if fold[s.Patient] != k {
 				others.Slices = append(others.Slices, s)
@@ -144,10 +200,11 @@ func (g Goal) Point(d *assess.Data, fold map[int]int, protocol string) (manifest
 				others.Studies = append(others.Studies, s)
 			}
 		}
-		t, err := g.Choose(&others)
+		o, err := g.Choose(&others)
 		if err != nil {
-			return manifest.OperatingPoint{}, fmt.Errorf("without fold %d: %w", k+1, err)
+			return o, fmt.Errorf("without fold %d: %w", k+1, err)
 		}
+		t := o.Thresholds
 		for _, s := range d.Slices {
 			if fold[s.Patient] != k {
 				continue
@@ -166,19 +223,23 @@ func (g Goal) Point(d *assess.Data, fold map[int]int, protocol string) (manifest
 			}
 		}
 		for _, s := range d.Studies {
-			if positive := reaches(d.Classes, s.Scores, t); fold[s.Patient] == k && (positive || analysed(s)) {
+			positive := reaches(d.Classes, s.Scores, t)
+			if d.StudyThreshold > 0 {
+				positive = s.Score >= o.StudyThreshold
+			}
+			if fold[s.Patient] == k && (positive || analysed(s)) {
 				study.add(s.Truth.Any(), positive)
 			}
 		}
 	}
-	expected := &manifest.Expected{Protocol: protocol, Slice: map[manifest.Question]manifest.Figures{}}
+	point.Expected = &manifest.Expected{Protocol: protocol, Slice: map[manifest.Question]manifest.Figures{}}
 	for q, t := range slice {
 		if f, ok := t.figures(); ok {
-			expected.Slice[q] = f
+			point.Expected.Slice[q] = f
 		}
 	}
-	expected.Study, _ = study.figures() // Choose found studies of both kinds
-	return manifest.OperatingPoint{Name: g.Name, Thresholds: all, Expected: expected}, nil
+	point.Expected.Study, _ = study.figures() // Choose found studies of both kinds
+	return point, nil
 }
 
 // tally counts answers to a question.

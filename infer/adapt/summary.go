@@ -35,9 +35,11 @@ type Summary struct {
 	FoldStrengths []Strength `json:"strengths_of_folds"`
 	Tried         []Trial    `json:"strengths_tried"`
 
-	ThresholdsBefore map[infer.Class]float64   `json:"thresholds_before"` // those in use
-	Points           []manifest.OperatingPoint `json:"operating_points"`
-	DefaultPoint     string                    `json:"operating_point"` // of Points, by its name
+	ThresholdsBefore map[infer.Class]float64 `json:"thresholds_before"` // those in use
+	// StudyThresholdBefore is 0 where the study rule has no threshold of its own.
+	StudyThresholdBefore float64                   `json:"study_threshold_before,omitempty"`
+	Points               []manifest.OperatingPoint `json:"operating_points"`
+	DefaultPoint         string                    `json:"operating_point"` // of Points, by its name
 
 	// Before is the model that the adaptation started from, After what fits without
 	// the patient in question say, at the default operating point, both on the same

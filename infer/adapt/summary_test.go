@@ -110,6 +110,19 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 			t.Errorf("%q is in the card", part)
 		}
 	}
+	s.StudyThresholdBefore = 0.75
+	for i := range s.Points {
+		s.Points[i].StudyThreshold = 0.5
+	}
+	var other bytes.Buffer
+	if err := s.Card(&other, "Tests only."); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"| studies | 20 | 60 | | 0.75 | 0.5 | 0.5 | 0.5 |\n", ", and so is the threshold of studies: sensitive for a study sensitivity of 0.97 and a slice specificity of 0.85, "} {
+		if !strings.Contains(other.String(), part) || strings.Contains(card.String(), part) {
+			t.Errorf("%q is not in the card of a rule with a threshold of studies, or in the other:\n%s", part, &other)
+		}
+	}
 	if err := s.JSON(&text); err != nil {
 		t.Fatal(err)
 	}

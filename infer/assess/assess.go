@@ -94,6 +94,8 @@ type Study struct {
 	Patient int // as in Slice
 	Truth   Truth
 	Outcome Outcome
+	// Score is that of the study as a whole; read only beside Data.StudyThreshold.
+	Score float64
 	// Scores are, in the order of Data.Classes, the highest threshold at which the
 	// class would still have met the rule, 0 where the rule could not be asked.
 	// That of Normal is not read.
@@ -104,8 +106,11 @@ type Study struct {
 type Data struct {
 	Classes    []infer.Class           // of the model, in the order of its manifest
 	Thresholds map[infer.Class]float64 // from which on a slice counts, for each hemorrhage class
-	Slices     []Slice
-	Studies    []Study
+	// StudyThreshold is that of Study.Score, from which on a study is positive. 0: the
+	// study rule has none, and Thresholds decide about studies as well.
+	StudyThreshold float64
+	Slices         []Slice
+	Studies        []Study
 }
 
 // Options of an assessment. The zero value of a field is its default.
@@ -189,6 +194,9 @@ func (d *Data) check(o Options) error {
 			return fmt.Errorf("threshold of %v is %v", c, t)
 		}
 	}
+	if t := d.StudyThreshold; !(t >= 0 && t < 1) {
+		return fmt.Errorf("threshold of studies is %v", t)
+	}
 	proper := func(values []float64) bool {
 		for _, v := range values {
 			if !(v >= 0 && v <= 1) {
@@ -205,6 +213,9 @@ func (d *Data) check(o Options) error {
 	for i, s := range d.Studies {
 		if !proper(s.Scores) {
 			return fmt.Errorf("study %d: %v are not the scores of %d classes", i, s.Scores, len(d.Classes))
+		}
+		if !(s.Score >= 0 && s.Score <= 1) {
+			return fmt.Errorf("study %d: %v is no score", i, s.Score)
 		}
 	}
 	return nil
@@ -243,8 +254,8 @@ func AnyScore(classes []infer.Class, probabilities []float64) float64 {
 }
 
 // Excess is how far the hemorrhage class that is nearest to its threshold, or
-// farthest above it, lies above it, in log-odds. Not below 0: the slice, or the
-// study, is positive.
+// farthest above it, lies above it, in log-odds. Not below 0: the slice is positive
+// and, where StudyThreshold is 0, so is a study with these scores.
 func (d *Data) Excess(scores []float64) float64 {
 	highest := math.Inf(-1)
 	for i, c := range d.Classes {

@@ -35,7 +35,7 @@ type StudyFigures struct {
 	Total      int            `json:"total"`
 	Undecided  int            `json:"undecided"` // NOT-ANALYSED or FAILED
 	Outcomes   []OutcomeCount `json:"outcomes"`
-	Any        Binary         `json:"any_hemorrhage"` // scored by the distance from the thresholds, in log-odds
+	Any        Binary         `json:"any_hemorrhage"` // scored by the study's score, or the distance from the thresholds in log-odds
 	Classes    []Binary       `json:"classes"`        // the hemorrhage classes
 	Predictive []Predictive   `json:"positive_predictive_value,omitempty"`
 }
@@ -112,8 +112,8 @@ type OperatingPoint struct {
 	Asked       float64 `json:"asked_sensitivity"`
 	Unreachable string  `json:"unreachable,omitempty"` // why there is none; the rest is empty then
 
-	Threshold *float64 `json:"threshold,omitempty"` // for slices
-	// Thresholds are for studies: those of the manifest, all moved by the same
+	Threshold *float64 `json:"threshold,omitempty"` // for slices, and for studies whose rule has a threshold of its own
+	// Thresholds are for other studies: those of the manifest, all moved by the same
 	// log-odds.
 	Thresholds  map[infer.Class]float64 `json:"thresholds,omitempty"`
 	Sensitivity *Estimate               `json:"sensitivity,omitempty"`

@@ -123,19 +123,51 @@ func (d *Data) sliceQuestions(o Options) []asked {
 // is called positive where it raised an alert; one that was not analysed raises
 // none.
 func (d *Data) studyQuestions(o Options) []asked {
-	ask := func(name string, threshold *float64, truth func(Truth) (shown, known bool), score func([]float64) float64, called func([]float64) bool) asked {
+	ask := func(name string, threshold *float64, truth func(Truth) (shown, known bool), score func(*Study) float64, called func(*Study) bool) asked {
 		q := &question{item: "study", unit: o.Unit}
-		for _, s := range d.Studies {
+		for i := range d.Studies {
+			s := &d.Studies[i]
 			if shown, known := truth(s.Truth); known {
-				q.add(s.Patient, shown, score(s.Scores), s.Outcome == Positive && called(s.Scores))
+				q.add(s.Patient, shown, score(s), s.Outcome == Positive && called(s))
 			}
 		}
 		q.prepare()
 		return asked{name: name, threshold: threshold, question: q}
 	}
-	whole := ask(anyHemorrhage, nil, anyOf, d.Excess, func([]float64) bool { return true })
+	positive := func(*Study) bool { return true }
+	var whole asked
+	if d.StudyThreshold > 0 {
+		t := d.StudyThreshold
+		whole = ask(anyHemorrhage, &t, anyOf, func(s *Study) float64 { return s.Score }, positive)
+		whole.choose(o.Sensitivities, 0, func(at float64) (OperatingPoint, []bool) {
+			at = down(at)
+			called := make([]bool, len(d.Studies))
+			for i, s := range d.Studies {
+				called[i] = s.Score >= at
+			}
+			return OperatingPoint{Threshold: &at}, called
+		})
+	} else {
+		whole = ask(anyHemorrhage, nil, anyOf, func(s *Study) float64 { return d.Excess(s.Scores) }, positive)
+		d.moveAll(&whole, o.Sensitivities)
+	}
+	out := []asked{whole}
+	for k, c := range d.Classes {
+		if !c.Hemorrhage() {
+			continue
+		}
+		t := d.Thresholds[c]
+		out = append(out, ask(c.String(), &t, func(t Truth) (shown, known bool) { return t.Class(c) }, func(s *Study) float64 { return s.Scores[k] },
+			func(s *Study) bool { return float32(s.Scores[k]) >= float32(t) }))
+	}
+	return out
+}
+
+// moveAll looks for the operating points of studies that the thresholds of slices
+// decide about: all of them move by the same log-odds.
+func (d *Data) moveAll(whole *asked, sensitivities []float64) {
 	nothing := d.Excess(make([]float64, len(d.Classes)))
-	whole.choose(o.Sensitivities, nothing, func(at float64) (OperatingPoint, []bool) {
+	whole.choose(sensitivities, nothing, func(at float64) (OperatingPoint, []bool) {
 		thresholds := map[infer.Class]float64{}
 		for _, c := range d.Classes {
 			if c.Hemorrhage() {
@@ -148,16 +180,6 @@ func (d *Data) studyQuestions(o Options) []asked {
 		}
 		return OperatingPoint{Thresholds: thresholds}, called
 	})
-	out := []asked{whole}
-	for k, c := range d.Classes {
-		if !c.Hemorrhage() {
-			continue
-		}
-		t := d.Thresholds[c]
-		out = append(out, ask(c.String(), &t, func(t Truth) (shown, known bool) { return t.Class(c) }, func(scores []float64) float64 { return scores[k] },
-			func(scores []float64) bool { return float32(scores[k]) >= float32(t) }))
-	}
-	return out
 }
 
 // outcomes counts how studies ended and what that means for a hospital.

@@ -10,7 +10,8 @@
 //	threshold of the ensemble   = sigmoid(mean of logit(threshold))
 //
 // so that the study rule, alerts and reports have one probability and one
-// threshold for each class, as of a single model. Any hemorrhage is, likewise, 1
+// threshold for each class, as of a single model; the threshold of the study, where
+// the rule has one, is the members' mean in the same way. Any hemorrhage is, likewise, 1
 // minus the ensemble's probability of normal. The probabilities of the classes
 // need not add up to 1.
 //
@@ -39,6 +40,8 @@ type Ensemble struct {
 	Classes    []infer.Class        // in the order of the first member
 	Thresholds map[infer.Class]float64
 	StudyRule  manifest.StudyRule
+	// StudyThreshold is that of the study where StudyRule asks for one, otherwise 0.
+	StudyThreshold float64
 
 	points []*manifest.OperatingPoint // of the members
 }
@@ -78,6 +81,9 @@ func New(point string, members ...*manifest.Manifest) (*Ensemble, error) {
 		e.points = append(e.points, p)
 	}
 	e.Thresholds = e.thresholds()
+	if e.StudyRule.Kind == manifest.RuleEvidence {
+		e.StudyThreshold = e.mean(func(p *manifest.OperatingPoint) float64 { return p.StudyThreshold })
+	}
 	return e, nil
 }
 
@@ -111,21 +117,25 @@ func names(classes []infer.Class) []string {
 }
 
 func (e *Ensemble) thresholds() map[infer.Class]float64 {
-	if len(e.points) == 1 {
-		return e.points[0].Thresholds
-	}
 	out := map[infer.Class]float64{}
 	for _, c := range e.Classes {
-		if !c.Hemorrhage() {
-			continue
+		if c.Hemorrhage() {
+			out[c] = e.mean(func(p *manifest.OperatingPoint) float64 { return p.Thresholds[c] })
 		}
-		sum := 0.0
-		for _, p := range e.points {
-			sum += infer.LogOdds(p.Thresholds[c])
-		}
-		out[c] = infer.Probability(sum / float64(len(e.points)))
 	}
 	return out
+}
+
+// mean of a threshold over the members, in log-odds; of one member, as it stands.
+func (e *Ensemble) mean(of func(*manifest.OperatingPoint) float64) float64 {
+	if len(e.points) == 1 {
+		return of(e.points[0])
+	}
+	sum := 0.0
+	for _, p := range e.points {
+		sum += infer.LogOdds(of(p))
+	}
+	return infer.Probability(sum / float64(len(e.points)))
 }
 
 // Models names the members.
@@ -138,7 +148,9 @@ func (e *Ensemble) Models() infer.Models {
 }
 
 // Rule decides about studies from the ensemble's answers.
-func (e *Ensemble) Rule() *study.Rule { return study.NewRule(e.Classes, e.Thresholds, e.StudyRule) }
+func (e *Ensemble) Rule() *study.Rule {
+	return study.NewRule(e.Classes, e.Thresholds, e.StudyThreshold, e.StudyRule)
+}
 
 // Expected is what the manifest of a single model states of the operating point;
 // nil where it states nothing, and of several models: how well they do together

@@ -19,6 +19,7 @@ import (
 	"ichwatch/infer"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
+	"ichwatch/infer/study"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -140,6 +141,46 @@ func TestNew(t *testing.T) {
 	alone, err := New("sensitive", b)
 	if err != nil || alone.Point != "sensitive" || alone.Thresholds[infer.Epidural] != 0.1 || len(alone.Describe()) != 1 {
 		t.Errorf("alone: %+v, %v", alone, err)
+	}
+}
+
+// weighed has a study rule of kind evidence; the model's points are replaced, each by
+// one with this threshold of studies.
+func weighed(threshold, power string) []string {
+	return []string{
+		"  thresholds:\n", "  study_threshold: " + threshold + "\n  thresholds:\n",
+		"{kind: adjacent, slices: 2, of: 3,", "{kind: evidence, power: " + power + ", slice_mm: 5, head_mm: 5,",
+	}
+}
+
+// Thresholds of studies are averaged as those of classes are.
+func TestNewWithAThresholdOfStudies(t *testing.T) {
+	a, b := load(t, "tiny", "a", weighed("0.9", "0.5")...), load(t, "tiny", "b", weighed("0.8", "0.5")...)
+	e, err := New("", a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Odds of 9 and 4: the root of 36 is 6.
+	if math.Abs(e.StudyThreshold-6.0/7) > 1e-12 || e.Expected() != nil {
+		t.Errorf("threshold %v", e.StudyThreshold)
+	}
+	p := []float32{0.5, 0.5, 0, 0, 0, 0}
+	var stack []study.SliceEvidence
+	for i := range 8 {
+		stack = append(stack, study.SliceEvidence{Position: 5 * float64(i), Probabilities: p})
+	}
+	// n slices at odds of 1 amount to odds of n*n: 4 of two, 9 of three.
+	if two, three := e.Rule().Evaluate(stack[:2]), e.Rule().Evaluate(stack[:3]); two.Positive() || !three.Positive() {
+		t.Errorf("%s; %s", two.Reason, three.Reason)
+	}
+	if alone, err := New("", b); err != nil || alone.StudyThreshold != 0.8 {
+		t.Errorf("alone: %+v, %v", alone, err)
+	}
+	if other, err := New("", a, load(t, "tiny", "c", weighed("0.9", "1")...)); err == nil || !strings.Contains(err.Error(), "to the power of 0.5") || !strings.Contains(err.Error(), "to the power of 1") {
+		t.Errorf("rules of different powers: %+v, %v", other, err)
+	}
+	if other, err := New("", a, load(t, "tiny", "d")); err == nil || !strings.Contains(err.Error(), "2 of 3 neighbouring") {
+		t.Errorf("rules of different kinds: %+v, %v", other, err)
 	}
 }
 

@@ -192,14 +192,33 @@ func (p *problems) classes(m *Manifest) {
 }
 
 func (p *problems) rule(r StudyRule) {
-	p.oneOf("study_rule.kind", r.Kind, RuleAdjacent)
-	p.within("study_rule.slices", float64(r.Slices), 1, 64)
-	p.within("study_rule.of", float64(r.Of), 1, 64)
-	if r.Of < r.Slices && !p.has("study_rule.of") && !p.has("study_rule.slices") {
-		p.add("study_rule.of", "is %d, fewer than the %d slices that are to be found among them", r.Of, r.Slices)
+	p.oneOf("study_rule.kind", string(r.Kind), string(RuleAdjacent), string(RuleEvidence))
+	switch r.Kind {
+	case RuleAdjacent:
+		p.foreign("study_rule", r.Kind, "power", "slice_mm", "head_mm")
+		p.within("study_rule.slices", float64(r.Slices), 1, 64)
+		p.within("study_rule.of", float64(r.Of), 1, 64)
+		if r.Of < r.Slices && !p.has("study_rule.of") && !p.has("study_rule.slices") {
+			p.add("study_rule.of", "is %d, fewer than the %d slices that are to be found among them", r.Of, r.Slices)
+		}
+	case RuleEvidence:
+		p.foreign("study_rule", r.Kind, "slices", "of")
+		p.within("study_rule.power", r.Power, 0.1, 4)
+		p.within("study_rule.slice_mm", r.SliceThickness, 0.1, 100)
+		p.within("study_rule.head_mm", r.HeadHeight, 0.1, 1000)
 	}
 	p.within("study_rule.minimum_slices", float64(r.MinimumSlices), 1, 1000)
 	p.within("study_rule.maximum_gap_mm", r.MaximumGap, 0.1, 100)
+}
+
+// foreign refuses keys that a rule of this kind does not look at.
+func (p *problems) foreign(rule string, kind RuleKind, names ...string) {
+	for _, name := range names {
+		key := join(rule, name)
+		if _, there := p.lines[key]; there && !p.has(key) {
+			p.add(key, "does not belong to a study rule of kind %s", kind)
+		}
+	}
 }
 
 func (p *problems) file(f File) {

@@ -106,23 +106,50 @@ const (
 // mode="bilinear", antialias=True, align_corners=False, and Pillow's BILINEAR.
 const ResampleTriangle = "triangle"
 
-// RuleAdjacent is the only kind of study rule of schema 1.
-const RuleAdjacent = "adjacent"
+// RuleKind is how slices make a study positive.
+type RuleKind string
 
-// StudyRule says when slices make a study positive: at least Slices of any Of
-// neighbouring ones at or above the threshold of one class.
+// The kinds of study rule.
+const (
+	// RuleAdjacent: at least Slices of any Of neighbouring slices at or above the
+	// threshold of one class.
+	RuleAdjacent RuleKind = "adjacent"
+	// RuleEvidence: the odds of any hemorrhage of all slices, each to the power of
+	// Power, are averaged over the height of a head; the average, to the power of
+	// 1/Power, are the odds of the study, whose probability reaches the study
+	// threshold of the operating point.
+	RuleEvidence RuleKind = "evidence"
+)
+
+// StudyRule says when slices make a study positive. The keys of another kind than
+// Kind are not there, and 0. Rules compare with ==.
 type StudyRule struct {
-	Kind          string  `yaml:"kind"`
-	Slices        int     `yaml:"slices"`
-	Of            int     `yaml:"of"`
+	Kind RuleKind `yaml:"kind"`
+
+	Slices int `yaml:"slices"` // adjacent
+	Of     int `yaml:"of"`     // adjacent
+
+	// Power says how much many slices with little in them weigh beside one with
+	// much: above 1 nearly the highest alone counts, below 1 all of them do.
+	Power float64 `yaml:"power"` // evidence
+	// SliceThickness is that of a slice whose evidence counts in full; where slices
+	// lie nearer to each other they count by their distance.
+	SliceThickness float64 `yaml:"slice_mm"` // evidence, mm
+	// HeadHeight is over how much the evidence is averaged, however much of the
+	// head was scanned: more slices never mean less evidence.
+	HeadHeight float64 `yaml:"head_mm"` // evidence, mm
+
 	MinimumSlices int     `yaml:"minimum_slices"` // below this a study is not analysed rather than negative
 	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
 }
 
 // String says the rule in words.
 func (r StudyRule) String() string {
-	return fmt.Sprintf("positive where at least %d of %d neighbouring slices reach the threshold of the same class; not analysed below %d slices or with gaps above %g mm",
-		r.Slices, r.Of, r.MinimumSlices, r.MaximumGap)
+	how := fmt.Sprintf("at least %d of %d neighbouring slices reach the threshold of the same class", r.Slices, r.Of)
+	if r.Kind == RuleEvidence {
+		how = fmt.Sprintf("the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of %g, over %g mm of head, a slice counting for %g mm at most", r.Power, r.HeadHeight, r.SliceThickness)
+	}
+	return fmt.Sprintf("positive where %s; not analysed below %d slices or with gaps above %g mm", how, r.MinimumSlices, r.MaximumGap)
 }
 
 // Where is the path of the manifest, for errors.

@@ -153,6 +153,65 @@ func TestOperatingPoints(t *testing.T) {
 	}
 }
 
+// The rule of tiny, and one of the other kind with what it asks of points.
+const (
+	adjacent  = "study_rule: {kind: adjacent, slices: 2, of: 3, minimum_slices: 8, maximum_gap_mm: 15}"
+	evidence  = "study_rule: {kind: evidence, power: 0.5, slice_mm: 5, head_mm: 150, minimum_slices: 8, maximum_gap_mm: 15}"
+	threshold = "  study_threshold: 0.93\n"
+)
+
+func TestEvidenceRule(t *testing.T) {
+	m, err := Load(folder(t, points, points+threshold, adjacent, evidence))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (StudyRule{Kind: RuleEvidence, Power: 0.5, SliceThickness: 5, HeadHeight: 150, MinimumSlices: 8, MaximumGap: 15}); m.StudyRule != want || m.OperatingPoints[0].StudyThreshold != 0.93 {
+		t.Errorf("rule %+v, points %+v", m.StudyRule, m.OperatingPoints)
+	}
+	if got, want := m.StudyRule.String(), "positive where the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of 0.5, over 150 mm of head, a slice counting for 5 mm at most; not analysed below 8 slices or with gaps above 15 mm"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	text, err := m.Adapted(Adaptation{Name: "north", SHA256: m.SHA256(), DefaultPoint: "a", Points: []OperatingPoint{{Name: "a", Thresholds: m.OperatingPoints[0].Thresholds, StudyThreshold: 0.87}}})
+	if err != nil || !bytes.Contains(text, []byte("study_threshold: 0.87\n")) || !bytes.Contains(text, []byte(evidence)) {
+		t.Errorf("adapted: %v\n%s", err, text)
+	}
+}
+
+// What belongs to the other kind of rule is refused, and what its own asks for is
+// asked for.
+func TestEvidenceRuleRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name, threshold, rule string
+		key, says             string
+	}{
+		{"threshold missing", "", evidence, "operating_points[0].study_threshold", "is missing"},
+		{"threshold of 0", "  study_threshold: 0\n", evidence, "operating_points[0].study_threshold", "is 0"},
+		{"threshold of 1", "  study_threshold: 1\n", evidence, "operating_points[0].study_threshold", "is 1"},
+		{"threshold no number", "  study_threshold: .nan\n", evidence, "operating_points[0].study_threshold", "is NaN"},
+		{"threshold in words", "  study_threshold: high\n", evidence, "operating_points[0].study_threshold", "wanted is a number"},
+		{"threshold of an adjacent rule", threshold, adjacent, "operating_points[0].study_threshold", "belongs to a study rule of kind evidence, this one is adjacent"},
+		{"power missing", threshold, strings.Replace(evidence, "power: 0.5, ", "", 1), "study_rule.power", "is missing"},
+		{"power of 0", threshold, strings.Replace(evidence, "power: 0.5", "power: 0", 1), "study_rule.power", "wanted is 0.1 to 4"},
+		{"power of 5", threshold, strings.Replace(evidence, "power: 0.5", "power: 5", 1), "study_rule.power", "wanted is 0.1 to 4"},
+		{"thickness missing", threshold, strings.Replace(evidence, "slice_mm: 5, ", "", 1), "study_rule.slice_mm", "is missing"},
+		{"thickness of 0", threshold, strings.Replace(evidence, "slice_mm: 5", "slice_mm: 0", 1), "study_rule.slice_mm", "wanted is 0.1 to 100"},
+		{"slices", threshold, strings.Replace(evidence, "power", "slices: 2, power", 1), "study_rule.slices", "does not belong to a study rule of kind evidence"},
+		{"neighbours", threshold, strings.Replace(evidence, "power", "of: 3, power", 1), "study_rule.of", "does not belong to a study rule of kind evidence"},
+		{"no minimum", threshold, strings.Replace(evidence, "minimum_slices: 8, ", "", 1), "study_rule.minimum_slices", "is missing"},
+		{"power of an adjacent rule", "", strings.Replace(adjacent, "slices: 2", "power: 0.5, slices: 2", 1), "study_rule.power", "does not belong to a study rule of kind adjacent"},
+		{"height missing", threshold, strings.Replace(evidence, "head_mm: 150, ", "", 1), "study_rule.head_mm", "is missing"},
+		{"height of an adjacent rule", "", strings.Replace(adjacent, "slices: 2", "head_mm: 5, slices: 2", 1), "study_rule.head_mm", "does not belong to a study rule of kind adjacent"},
+		{"thickness of an adjacent rule", "", strings.Replace(adjacent, "slices: 2", "slice_mm: 5, slices: 2", 1), "study_rule.slice_mm", "does not belong to a study rule of kind adjacent"},
+		{"no kind", "", strings.Replace(adjacent, "kind: adjacent, ", "", 1), "study_rule.kind", "is missing, known is adjacent or evidence"},
+	} {
+		_, err := Load(folder(t, points, points+c.threshold, adjacent, c.rule))
+		var invalid *InvalidError
+		if !errors.As(err, &invalid) || len(invalid.Problems) != 1 || invalid.Problems[0].Key != c.key || !strings.Contains(invalid.Problems[0].Text, c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestLoadFS(t *testing.T) {
 	m, err := LoadFS(os.DirFS(tiny), "embedded")
 	if err != nil || m.Name != "tiny" {
@@ -368,6 +427,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("schema: 1\nname: {a: *b}\n"))
 	f.Add([]byte("schema: 1\nclasses: [normal, [], {}]\noperating_points: [{thresholds: {? [1] : 2}, expected: {slice: {any: [1]}}}]\n"))
 	f.Add(bytes.Replace(text, []byte(points), []byte(several), 1))
+	f.Add(bytes.Replace(bytes.Replace(text, []byte(points), []byte(points+threshold), 1), []byte(adjacent), []byte(evidence), 1))
 	f.Add([]byte("schema: 1\nprovenance: &a {b: *a}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var m Manifest
@@ -391,8 +451,18 @@ func FuzzDecode(f *testing.F) {
 					t.Fatalf("%s has threshold %v", c, th)
 				}
 			}
+			if th := o.StudyThreshold; (m.StudyRule.Kind == RuleEvidence) != (th > 0 && th < 1) {
+				t.Fatalf("studies have threshold %v", th)
+			}
 		}
-		if r := m.StudyRule; r.Slices < 1 || r.Of < r.Slices || r.MinimumSlices < 1 || !(r.MaximumGap > 0) {
+		r := m.StudyRule
+		sound := r.MinimumSlices >= 1 && r.MaximumGap > 0
+		if r.Kind == RuleEvidence {
+			sound = sound && r.Power > 0 && r.SliceThickness > 0 && r.HeadHeight > 0 && r.Slices == 0 && r.Of == 0
+		} else {
+			sound = sound && r.Slices >= 1 && r.Of >= r.Slices && r.Power == 0 && r.SliceThickness == 0 && r.HeadHeight == 0
+		}
+		if !sound {
 			t.Fatalf("rule %+v", r)
 		}
 	})

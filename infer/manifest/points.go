@@ -17,7 +17,10 @@ type OperatingPoint struct {
 	// Thresholds has, for every hemorrhage class, the probability from which on a
 	// slice counts.
 	Thresholds map[infer.Class]float64 `yaml:"thresholds,flow" json:"thresholds"`
-	Expected   *Expected               `yaml:"expected,omitempty" json:"expected,omitempty"` // nil: not stated
+	// StudyThreshold is the probability from which on a study is positive under a
+	// rule of kind evidence; 0 under any other.
+	StudyThreshold float64   `yaml:"study_threshold,omitempty" json:"study_threshold,omitempty"`
+	Expected       *Expected `yaml:"expected,omitempty" json:"expected,omitempty"` // nil: not stated
 }
 
 // Expected is how well a model did at an operating point on slices that neither
@@ -130,6 +133,7 @@ func (p *problems) points(m *Manifest) {
 		p.pointName(key+".name", o.Name, names)
 		names = append(names, o.Name)
 		p.thresholds(key+".thresholds", m, o.Thresholds)
+		p.studyThreshold(key+".study_threshold", m.StudyRule.Kind, o.StudyThreshold)
 		if o.Expected != nil {
 			p.expected(key+".expected", m, o.Expected)
 		}
@@ -171,6 +175,21 @@ func (p *problems) thresholds(key string, m *Manifest, thresholds map[infer.Clas
 		if _, there := thresholds[c]; whole && c.Hemorrhage() && !there && !p.has(key) {
 			p.add(key, "is missing")
 		}
+	}
+}
+
+// studyThreshold belongs to rules of kind evidence. Of a kind that is not known
+// nothing is said here.
+func (p *problems) studyThreshold(key string, kind RuleKind, t float64) {
+	_, there := p.lines[key]
+	switch {
+	case p.has(key):
+	case kind == RuleAdjacent && there:
+		p.add(key, "belongs to a study rule of kind %s, this one is %s", RuleEvidence, kind)
+	case kind == RuleEvidence && !there:
+		p.add(key, "is missing; a study rule of kind %s needs it", kind)
+	case kind == RuleEvidence && !(t > 0 && t < 1):
+		p.add(key, "is %v, wanted is a probability between 0 and 1", t)
 	}
 }
 

@@ -1,8 +1,11 @@
 // Package study decides about a study from the scores of its slices.
 //
 // A single slice says little: at 95 % specificity a slice, four of five normal
-// studies of 32 slices would be called positive. The rule therefore asks for
-// evidence in neighbouring slices, ordered by their position along the normal.
+// studies of 32 slices would be called positive. A rule therefore takes several
+// together, ordered by their position along the normal. Of kind adjacent, it asks
+// for neighbouring slices that reach the threshold of one class. Of kind evidence,
+// it adds up what all of them say of any hemorrhage, and holds the sum against a
+// threshold of the study.
 //
 // What cannot be decided is said so: too few slices, a gap between them, a slice
 // that failed are verdicts of their own. Silence never reads as negative.
@@ -27,22 +30,23 @@ const samePlace = 0.1
 // Rule decides; NewRule makes it from what a manifest says. It is safe for concurrent use.
 type Rule struct {
 	classes    []infer.Class // order of SliceEvidence.Probabilities
+	normal     int           // index of Normal in classes; -1 where the model does not have it
 	thresholds []float32     // for each of classes; 0 for Normal, which is never found
-	slices     int           // that many
-	of         int           // of so many neighbours
-	minimum    int           // places
-	maximumGap float64       // mm, with the tolerance of positions on the grid
+	study      float64       // threshold of the study; kind evidence
+	rule       manifest.StudyRule
+	maximumGap float64 // mm, with the tolerance of positions on the grid
 }
 
 // NewRule takes the classes in the order of the probabilities to come, the
-// thresholds of an operating point (0..1, every hemorrhage class) and the rule.
-func NewRule(classes []infer.Class, thresholds map[infer.Class]float64, m manifest.StudyRule) *Rule {
+// thresholds of an operating point (of slices: 0..1, every hemorrhage class; of the
+// study: 0..1, not read but by a rule of kind evidence) and the rule.
+func NewRule(classes []infer.Class, thresholds map[infer.Class]float64, study float64, m manifest.StudyRule) *Rule {
 	r := &Rule{
 		classes:    slices.Clone(classes),
+		normal:     slices.Index(classes, infer.Normal),
 		thresholds: make([]float32, len(classes)),
-		slices:     m.Slices,
-		of:         m.Of,
-		minimum:    m.MinimumSlices,
+		study:      study,
+		rule:       m,
 		maximumGap: m.MaximumGap + samePlace,
 	}
 	for i, c := range classes {
@@ -100,8 +104,14 @@ type Decision struct {
 	Verdict Verdict
 	Reason  string // one sentence for people, no identity in it
 
+	// Score is that of the study, 0..1: of kind adjacent Leading's, of kind evidence
+	// the probability of any hemorrhage that all slices together amount to.
+	Score float64
 	// Leading is the finding farthest above its threshold or, when none is
-	// positive, the one nearest to it. Its KeySlice is -1 where nothing was seen.
+	// positive, the one nearest to it. Its KeySlice is -1 where nothing was seen. Of a
+	// positive study it always has a class and a key slice; of kind evidence it need
+	// not be Positive itself: the slices together say that there is a hemorrhage, and
+	// no slice alone which.
 	Leading Finding
 	// Findings has every hemorrhage class, in the order of the manifest.
 	Findings []Finding
@@ -117,16 +127,19 @@ func (d Decision) Positive() bool { return d.Verdict == Positive }
 // Finding is what the rule found for one class.
 type Finding struct {
 	Class infer.Class
-	// Score is the highest threshold at which the class would still meet the
-	// rule: the largest, over all groups of neighbours, of their n-th largest
-	// probability (n: how many slices the rule asks for).
-	Score    float32
+	// Score of kind adjacent is the highest threshold at which the class would still
+	// meet the rule: the largest, over all groups of neighbours, of their n-th
+	// largest probability (n: how many slices the rule asks for). Of kind evidence it
+	// is the highest probability.
+	Score float32
+	// Positive: the class meets the rule; of kind evidence, the study does and a
+	// slice reaches the class's threshold.
 	Positive bool
-	// Slices are the deciding ones, by position: indices into the evidence.
-	// Empty unless positive.
+	// Slices are the deciding ones, by position: indices into the evidence. Empty
+	// unless positive; Decision.Leading of a positive study has its key slice at least.
 	Slices []int
-	// KeySlice is the one of the best group with the highest probability: an
-	// index into the evidence, -1 where there is none.
+	// KeySlice is the one with the highest probability, of kind adjacent of the best
+	// group: an index into the evidence, -1 where there is none.
 	KeySlice int
 }
 
@@ -137,6 +150,7 @@ type place struct {
 	seen          bool      // false: only slices that failed lie here
 	probabilities []float32 // by class
 	slice         []int     // by class: whose probability it is
+	any           float64   // of any hemorrhage, the highest likewise
 }
 
 // Evaluate decides about a stack from what is known of it so far. The order of
@@ -145,6 +159,7 @@ type place struct {
 func (r *Rule) Evaluate(evidence []SliceEvidence) Decision {
 	places, failed := r.places(evidence)
 	d := Decision{Failed: failed, Leading: Finding{KeySlice: -1}}
+	positive := false
 	for i, p := range places {
 		if p.seen {
 			d.Places++
@@ -153,13 +168,50 @@ func (r *Rule) Evaluate(evidence []SliceEvidence) Decision {
 			d.LargestGap = max(d.LargestGap, p.position-places[i-1].position)
 		}
 	}
+	if r.rule.Kind == manifest.RuleEvidence {
+		positive = r.evidence(&d, places)
+	} else {
+		positive = r.adjacent(&d, places)
+	}
+	d.Verdict, d.Reason = r.verdict(d, positive)
+	return d
+}
+
+func (r *Rule) verdict(d Decision, positive bool) (Verdict, string) {
+	switch {
+	case positive:
+		return Positive, r.reason(d, true)
+	case d.Failed > 0:
+		return SliceFailed, fmt.Sprintf("%d of %s could not be judged or placed", d.Failed, counted(d.Failed+d.Places))
+	case d.Places < r.rule.MinimumSlices:
+		return TooFewSlices, fmt.Sprintf("%s at distinct positions, at least %d are needed", counted(d.Places), r.rule.MinimumSlices)
+	case d.LargestGap > r.maximumGap:
+		return Gap, fmt.Sprintf("neighbouring slices are up to %.1f mm apart, at most %.1f mm is accepted", d.LargestGap, r.rule.MaximumGap)
+	}
+	return Negative, r.reason(d, false)
+}
+
+// reason says what was found, or that nothing was.
+func (r *Rule) reason(d Decision, positive bool) string {
+	if r.rule.Kind == manifest.RuleEvidence {
+		return evidenceReason(d, positive, r.study)
+	}
+	if positive {
+		return fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.2f; not for diagnosis",
+			d.Leading.Class, len(d.Leading.Slices), r.rule.Of, r.threshold(d.Leading.Class))
+	}
+	return fmt.Sprintf("no class reached its threshold in %d of %d neighbouring slices among %d; not for diagnosis", r.rule.Slices, r.rule.Of, d.Places)
+}
+
+// find gives each hemorrhage class its finding, and names the leading one.
+func (r *Rule) find(d *Decision, of func(class int) Finding) {
 	d.Findings = make([]Finding, 0, len(r.classes))
 	lead := -1
 	for class, c := range r.classes {
 		if !c.Hemorrhage() {
 			continue
 		}
-		f := r.find(class, places)
+		f := of(class)
 		d.Findings = append(d.Findings, f)
 		if lead < 0 || r.leads(f, d.Findings[lead]) {
 			lead = len(d.Findings) - 1
@@ -168,23 +220,6 @@ func (r *Rule) Evaluate(evidence []SliceEvidence) Decision {
 	if lead >= 0 {
 		d.Leading = d.Findings[lead]
 	}
-	d.Verdict, d.Reason = r.verdict(d)
-	return d
-}
-
-func (r *Rule) verdict(d Decision) (Verdict, string) {
-	switch {
-	case d.Leading.Positive:
-		return Positive, fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.2f; not for diagnosis",
-			d.Leading.Class, len(d.Leading.Slices), r.of, r.threshold(d.Leading.Class))
-	case d.Failed > 0:
-		return SliceFailed, fmt.Sprintf("%d of %s could not be judged or placed", d.Failed, counted(d.Failed+d.Places))
-	case d.Places < r.minimum:
-		return TooFewSlices, fmt.Sprintf("%s at distinct positions, at least %d are needed", counted(d.Places), r.minimum)
-	case d.LargestGap > r.maximumGap:
-		return Gap, fmt.Sprintf("neighbouring slices are up to %.1f mm apart, at most %.1f mm is accepted", d.LargestGap, r.maximumGap-samePlace)
-	}
-	return Negative, fmt.Sprintf("no class reached its threshold in %d of %d neighbouring slices among %d; not for diagnosis", r.slices, r.of, d.Places)
 }
 
 // counted writes a number of slices: "1 slice", "7 slices".
@@ -239,9 +274,18 @@ func (r *Rule) places(evidence []SliceEvidence) (places []place, failed int) {
 				p.probabilities[class], p.slice[class] = probability, o.slice
 			}
 		}
-		p.seen = true
+		p.any, p.seen = max(p.any, r.any(e.Probabilities)), true
 	}
 	return places, failed
+}
+
+// any is how much speaks for some hemorrhage in a slice: assess.AnyScore, on which
+// this package does not depend.
+func (r *Rule) any(probabilities []float32) float64 {
+	if r.normal >= 0 {
+		return 1 - float64(probabilities[r.normal])
+	}
+	return float64(slices.Max(probabilities))
 }
 
 func (r *Rule) usable(probabilities []float32) bool {
@@ -254,54 +298,6 @@ func (r *Rule) usable(probabilities []float32) bool {
 		}
 	}
 	return true
-}
-
-// find looks for the best group of neighbours for one class: at most `of` places
-// in a row with no gap between them.
-func (r *Rule) find(class int, places []place) Finding {
-	f := Finding{Class: r.classes[class], KeySlice: -1}
-	best, bestEnd, bestSum := -1, -1, float32(0)
-	group := make([]float32, 0, r.of)
-	for start := range places {
-		group = group[:0]
-		end := start
-		for ; end < len(places) && end-start < r.of; end++ {
-			if end > start && places[end].position-places[end-1].position > r.maximumGap {
-				break
-			}
-			if places[end].seen {
-				group = append(group, places[end].probabilities[class])
-			}
-		}
-		if len(group) < r.slices {
-			continue
-		}
-		slices.Sort(group)
-		sum := float32(0) // decides among equals
-		for _, p := range group {
-			sum += p
-		}
-		if score := group[len(group)-r.slices]; best < 0 || score > f.Score || score == f.Score && sum > bestSum {
-			f.Score, best, bestEnd, bestSum = score, start, end, sum
-		}
-	}
-	if best < 0 {
-		return f
-	}
-	f.Positive = f.Score >= r.thresholds[class]
-	highest := float32(-1)
-	for _, p := range places[best:bestEnd] {
-		if !p.seen {
-			continue
-		}
-		if p.probabilities[class] > highest {
-			highest, f.KeySlice = p.probabilities[class], p.slice[class]
-		}
-		if f.Positive && p.probabilities[class] >= r.thresholds[class] {
-			f.Slices = append(f.Slices, p.slice[class])
-		}
-	}
-	return f
 }
 
 // leads reports whether f is to be named before g: a positive one always is.

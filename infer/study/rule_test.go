@@ -17,7 +17,7 @@ var classes = infer.Classes()
 func rule(k, of, minimum int, gap float64) *Rule {
 	return NewRule(classes, map[infer.Class]float64{
 		infer.Epidural: 0.5, infer.Subdural: 0.6, infer.Intraventricular: 0.7, infer.Intraparenchymal: 0.8, infer.Subarachnoid: 0.3,
-	}, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: k, Of: of, MinimumSlices: minimum, MaximumGap: gap})
+	}, 0, manifest.StudyRule{Kind: manifest.RuleAdjacent, Slices: k, Of: of, MinimumSlices: minimum, MaximumGap: gap})
 }
 
 // scores gives p to one class and nothing to the others.

@@ -18,18 +18,23 @@ from ichtrain import metrics  # noqa: E402
 CLASSES = ["normal", "epidural", "subdural", "intraventricular", "intraparenchymal", "subarachnoid"]
 
 
-def case(seed: int, slices: int, calm: int, bleeding: int, point: dict) -> dict:
+ADJACENT, EVIDENCE = {"kind": "adjacent"}, {"kind": "evidence"}
+
+
+def case(seed: int, slices: int, calm: int, bleeding: int, point: dict, rule: dict = ADJACENT) -> dict:
     rng = np.random.default_rng(seed)
     p = np.round(rng.beta(1, 6, (slices, 6)), 4)  # short to write, and some are equal
     bleeds = np.arange(calm + bleeding) >= calm
     shown = (rng.random((len(bleeds), 6)) < 0.4) * bleeds[:, None]
     scores = np.round(np.clip(rng.beta(1, 4, (len(bleeds), 6)) + 0.3 * shown, 0, 1), 4)
+    if rule is EVIDENCE:  # the score of the study, many of them near 1
+        scores[:, 0] = np.round(1 - rng.beta(1, 12, len(bleeds)) * np.where(bleeds, 0.4, 1), 5)
     return {
         **point,
         "calm": p.tolist(),
         "bleeds": bleeds.tolist(),
         "scores": scores.tolist(),
-        "thresholds": metrics.choose_thresholds(p, scores, bleeds, CLASSES, point),
+        **metrics.choose_point(p, scores, bleeds, CLASSES, point, rule),
     }
 
 
@@ -39,6 +44,11 @@ cases = [
     case(3, 80, 21, 33, {"study_specificity": 0.95}),
     case(4, 30, 12, 5, {"study_specificity": 0.5}),
     case(5, 7, 5, 3, {"study_specificity": 1.0}),
+    case(6, 60, 24, 20, {"study_sensitivity": 0.97, "slice_specificity": 0.85}, EVIDENCE),
+    case(7, 45, 40, 30, {"study_sensitivity": 0.8, "slice_specificity": 0.9}, EVIDENCE),
+    case(8, 80, 21, 33, {"study_specificity": 0.95, "slice_specificity": 0.95}, EVIDENCE),
+    case(9, 30, 12, 5, {"study_specificity": 0.5, "slice_specificity": 0.5}, EVIDENCE),
+    case(10, 7, 5, 3, {"study_specificity": 1.0, "slice_specificity": 1.0}, EVIDENCE),
 ]
 lines = ",\n".join(json.dumps(c) for c in cases)
 (here / "thresholds.json").write_text(f"[\n{lines}\n]\n")

@@ -50,7 +50,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	}
 
 	fmt.Fprintf(&b, "\n## Studies\n\nUnder the study rule: %s. Sensitivity: share of bleeding studies that raise an alert. Specificity: share of the others that raise none. %d of %d were not decided.\n\n",
-		r.Model.StudyRule, r.Studies.Undecided, r.Studies.Total)
+		r.Model.rule(), r.Studies.Undecided, r.Studies.Total)
 	b.WriteString("| outcome | bleeding | others |\n|---|---:|---:|\n")
 	for _, o := range r.Studies.Outcomes {
 		fmt.Fprintf(&b, "| %s | %d | %d |\n", o.Outcome, o.Bleeding, o.Calm)

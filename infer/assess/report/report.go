@@ -50,6 +50,8 @@ type Model struct {
 	OperatingPoint string                  `json:"operating_point"`
 	Thresholds     map[infer.Class]float64 `json:"thresholds"` // of the operating point; of several models, their common ones
 	StudyRule      string                  `json:"study_rule"` // in words
+	// StudyThreshold is that of studies where the rule has one.
+	StudyThreshold float64 `json:"study_threshold,omitempty"`
 }
 
 // Member is a model by itself.
@@ -138,12 +140,13 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number":      func(v float64) string { return fmt.Sprintf("%.3f", v) },
 	"signed":      func(v float64) string { return fmt.Sprintf("%+.2f", v) },
 	"threshold":   thresholdText,
-	"in":          func(t *float64) string { return fmt.Sprintf("%.3g", *t) },
+	"in":          func(t *float64) string { return fmt.Sprintf("%.4g", *t) },
 	"reasons":     reasons,
 	"row":         func(unit string, b assess.Binary) row { return row{b, fewPatients(b, unit)} },
 	"units":       func(unit string) string { return plural(unit, 2) },
 	"shows":       shows,
 	"format":      func(d Data) string { return d.format() },
+	"rule":        func(m Model) string { return m.rule() },
 	"series":      func(i int) string { return fmt.Sprintf("s%d", i) },
 	"png": func(b []byte) template.URL {
 		return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b))

@@ -220,3 +220,24 @@ func TestReportsOfLittle(t *testing.T) {
 		})
 	}
 }
+
+// The study rule stands in the report, with the threshold of studies where there is
+// one.
+func TestRuleIsNamed(t *testing.T) {
+	for _, threshold := range []float64{0, 0.9965} {
+		r := made(t, func(d *assess.Data) { d.StudyThreshold = threshold })
+		r.Model.StudyRule, r.Model.StudyThreshold = "positive where it is", threshold
+		for form, text := range map[string]string{"Markdown": write(t, r.Markdown), "HTML": write(t, r.HTML)} {
+			says := strings.Contains(text, "Under the study rule: positive where it is. The study threshold is 0.9965. Sensitivity")
+			if says != (threshold > 0) || !says && !strings.Contains(text, "Under the study rule: positive where it is. Sensitivity") {
+				t.Errorf("threshold %v: not in the %s", threshold, form)
+			}
+		}
+		if page := write(t, r.HTML); strings.Contains(page, "scored by the score of the study") != (threshold > 0) || strings.Contains(page, "<td>0.9965</td>") != (threshold > 0) {
+			t.Errorf("threshold %v: the page does not say how studies are scored", threshold)
+		}
+		if json := write(t, r.JSON); strings.Contains(json, `"study_threshold": 0.9965`) != (threshold > 0) {
+			t.Errorf("threshold %v: not in the JSON", threshold)
+		}
+	}
+}

@@ -78,6 +78,14 @@ func statedHTML(f manifest.Figure) template.HTML {
 	return template.HTML(fmt.Sprintf(`%.3f<small>%.3f–%.3f</small>`, f.Value(), f.Low(), f.High()))
 }
 
+// rule says how studies were decided, with the threshold where there is one.
+func (m *Model) rule() string {
+	if m.StudyThreshold == 0 {
+		return m.StudyRule
+	}
+	return fmt.Sprintf("%s. The study threshold is %.4g", m.StudyRule, m.StudyThreshold)
+}
+
 // thresholdText gives the thresholds of an operating point.
 func thresholdText(p assess.OperatingPoint) string {
 	if p.Threshold != nil {

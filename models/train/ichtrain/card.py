@@ -17,7 +17,7 @@ import yaml
 
 from . import folds, metrics
 from .data import Set
-from .export import cached_predictions, thresholds_words
+from .export import cached_predictions, rule_words, thresholds_words
 from .recipe import write_atomically
 
 
@@ -31,20 +31,20 @@ def card(recipe: dict, work: Path, folder: Path) -> None:
     data = Set(work / "phantom", recipe)
     split = folds.hashed(data, recipe["data"]["split"], recipe["seed"])
     p = cached_predictions(run / "test.npz", model, data, split["test"], manifest)
-    thresholds = metrics.operating_point(manifest)["thresholds"]
-    figures = {"phantom": metrics.assess(data, split["test"], p, manifest, thresholds)}
+    point = metrics.operating_point(manifest)
+    figures = {"phantom": metrics.assess(data, split["test"], p, manifest, point)}
     real = None
     if (work / "ct-ich").is_dir():
         real = Set(work / "ct-ich", recipe)
         everything = np.arange(len(real))
         q = cached_predictions(run / "ct-ich.npz", model, real, everything, manifest)
-        figures["ct-ich"] = metrics.assess(real, everything, q, manifest, thresholds)
+        figures["ct-ich"] = metrics.assess(real, everything, q, manifest, point)
     check = None
     if (work / "check").is_dir():
         check = Set(work / "check", recipe)
         everything = np.arange(len(check))
         q = cached_predictions(run / "check.npz", model, check, everything, manifest)
-        figures["check"] = metrics.assess(check, everything, q, manifest, thresholds)
+        figures["check"] = metrics.assess(check, everything, q, manifest, point)
     (run / "figures.json").write_text(json.dumps(figures, indent=1))
     text = write(recipe, manifest, len(model), data, split, figures, real, check)
     write_atomically(folder / "MODEL_CARD.md", text)
@@ -60,6 +60,7 @@ def points_rows(manifest: dict) -> str:
     return "\n".join(
         f"| operating point `{o['name']}`{', the default' if o['name'] == manifest['operating_point'] else ''} | "
         + ", ".join(f"{k} {v}" for k, v in o["thresholds"].items())
+        + (f"; studies {o['study_threshold']}" if "study_threshold" in o else "")
         + " |"
         for o in manifest["operating_points"]
     )
@@ -102,6 +103,12 @@ def split_table(data: Set, split: dict[str, np.ndarray]) -> str:
     return "\n".join(lines)
 
 
+def limit_words(rule: dict) -> str:
+    if rule["kind"] == "evidence":
+        return "Of a bleed in a single slice the study rule asks for more than it does of one that several slices show."
+    return "A study with a bleed in a single slice is negative under the study rule."
+
+
 def proportion(v: list) -> str:
     return f"{v[0]:.3f} ({v[1]:.3f}-{v[2]:.3f}), {v[3]} of {v[4]}"
 
@@ -109,7 +116,7 @@ def proportion(v: list) -> str:
 def write(recipe: dict, manifest: dict, size: int, data: Set, split: dict, figures: dict, real: Set | None, check: Set | None) -> str:
     f, rule = figures["phantom"], manifest["study_rule"]
     default = manifest["operating_point"]
-    words = thresholds_words(next(o for o in recipe["operating_points"] if o["name"] == default), "on its studies")
+    words = thresholds_words(next(o for o in recipe["operating_points"] if o["name"] == default), rule, "on its studies")
     parts = f"""# {manifest["name"]}
 
 **Trained on synthetic studies only. For demonstration and commissioning. It must never be used on patients, not even as
@@ -126,7 +133,7 @@ whole line, from the scanner's push to the alert, with `ichwatch phantom` before
 | input | {manifest["input"]["height"]} x {manifest["input"]["width"]}, windows (centre/width, HU) {", ".join(f"{w['centre']}/{w['width']}" for w in manifest["windows"])} |
 | output | logits, and class activation maps of 7 x 7 |
 {points_rows(manifest)}
-| study rule | positive when at least {rule["slices"]} of {rule["of"]} neighbouring slices reach the threshold of the same class; studies below {rule["minimum_slices"]} slices are not analysed |
+| study rule | {rule_words(rule)} |
 
 ## Data
 
@@ -200,7 +207,7 @@ into `manifest.yaml`. Provenance: {"; ".join(f"{k} {v}" for k, v in manifest["pr
   or children beyond what the phantom draws.
 - A bleed of less than 20 mm² in a slice is not asked of it.
 - Its probabilities are not calibrated for any population.
-- A study with a bleed in a single slice is negative under the study rule.
+- {limit_words(rule)}
 """
     return filled(parts)
 

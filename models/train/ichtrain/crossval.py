@@ -45,23 +45,19 @@ class HeldOut:
 
 
 def study_table(h: HeldOut, rule: dict, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the patients of some slices: their numbers, their study scores [patients, classes] (that of `normal` replaced by
-    the one of any hemorrhage, 1 - p(normal)), whether they bleed."""
-    q = h.probabilities.copy()
-    q[:, 0] = 1 - q[:, 0]
+    """Of the patients of some slices: their numbers, their study scores [patients, classes] with that of any hemorrhage
+    first, whether they bleed."""
     patients = np.unique(h.data.study[slices])
-    scores = []
-    for s in patients:
-        m = slices[h.data.study[slices] == s]
-        scores.append(metrics.study_scores(h.data.position[m], q[m], rule))
+    members = [slices[h.data.study[slices] == s] for s in patients]
+    scores = [metrics.study_scores(h.data.position[m], h.probabilities[m], rule) for m in members]
     return patients, np.array(scores), h.data.study_bleeds[patients]
 
 
-def choose(h: HeldOut, slices: np.ndarray, rule: dict, point: dict) -> dict[str, float]:
+def choose(h: HeldOut, slices: np.ndarray, rule: dict, point: dict) -> dict:
     """Thresholds of one operating point, from some slices."""
     _, scores, bleeds = study_table(h, rule, slices)
     calm = h.probabilities[slices[h.data.labels[slices, 0]]]
-    return metrics.choose_thresholds(calm, scores, bleeds, h.data.classes, point)
+    return metrics.choose_point(calm, scores, bleeds, h.data.classes, point, rule)
 
 
 def judge(h: HeldOut, rule: dict, manifest: dict, point: dict) -> dict:
@@ -69,15 +65,15 @@ def judge(h: HeldOut, rule: dict, manifest: dict, point: dict) -> dict:
     flags = {k: [] for k in ("hit", "truth", "bleeds", "positive", "analysed")}
     for k in range(folds.FOLDS):
         there, here = np.flatnonzero(h.fold != k), np.flatnonzero(h.fold == k)
-        t = choose(h, there, rule, point)
-        at = np.array([t[c] for c in h.data.classes[1:]])
+        chosen = choose(h, there, rule, point)
+        at = np.array([chosen["thresholds"][c] for c in h.data.classes[1:]])
         p, labels = h.probabilities[here], h.data.labels[here]
         hit = p[:, 1:] >= at
         flags["hit"].append(np.column_stack([hit.any(1), hit]))
         flags["truth"].append(np.column_stack([~labels[:, 0], labels[:, 1:]]))
         for s in np.unique(h.data.study[here]):
             m = h.data.study[here] == s
-            d = metrics.decide(h.data.position[here][m], p[m], manifest, t)
+            d = metrics.decide(h.data.position[here][m], p[m], manifest, chosen)
             flags["bleeds"].append(h.data.study_bleeds[s])
             flags["positive"].append(d.positive)
             flags["analysed"].append(d.analysed)
@@ -145,9 +141,7 @@ def cross_validate(recipe: dict, work: Path) -> dict:
     rule, everything = m["study_rule"], np.arange(len(h.data))
     points = []
     for o in recipe["operating_points"]:
-        points.append(
-            {"name": o["name"], "thresholds": choose(h, everything, rule, o), "expected": judge(h, rule, m, o)}
-        )  # fmt: skip
+        points.append({"name": o["name"], **choose(h, everything, rule, o), "expected": judge(h, rule, m, o)})
     histories = [json.loads((work / "run" / f"fold-{k}" / "history.json").read_text()) for k in range(folds.FOLDS)]
     figures = {
         "auc": aucs(h, rule),
@@ -160,5 +154,5 @@ def cross_validate(recipe: dict, work: Path) -> dict:
     for name, (value, low, high) in figures["auc"].items():
         print(f"{name:18} AUC {value:.3f} ({low:.3f}-{high:.3f})")
     for o in points:
-        print(o["name"], o["thresholds"], "study", o["expected"]["study"], "slice any", o["expected"]["slice"]["any"])
+        print(o["name"], o["thresholds"], o.get("study_threshold", ""), "study", o["expected"]["study"], "slice any", o["expected"]["slice"]["any"])
     return figures

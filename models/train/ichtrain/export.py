@@ -122,14 +122,26 @@ def choose_points(recipe: dict, data: Set, indices: np.ndarray, p: np.ndarray) -
     scores = np.array([metrics.study_scores(data.position[indices][k], p[k], rule) for k in members])
     calm = p[kept & data.labels[indices, 0]]
     return [
-        {"name": o["name"], "thresholds": metrics.choose_thresholds(calm, scores, data.study_bleeds[studies], data.classes, o)}
+        {"name": o["name"], **metrics.choose_point(calm, scores, data.study_bleeds[studies], data.classes, o, rule)}
         for o in recipe["operating_points"]
-    ]  # fmt: skip
+    ]
 
 
-def thresholds_words(o: dict, on: str) -> str:
+def thresholds_words(o: dict, rule: dict, on: str) -> str:
     word = "sensitivity" if "study_sensitivity" in o else "specificity"
-    return f"{o['name']}: a study {word} of {o[f'study_{word}']} {on}"
+    slices = f" and a slice specificity of {o['slice_specificity']}" if rule["kind"] == "evidence" else ""
+    return f"{o['name']}: a study {word} of {o[f'study_{word}']}{slices} {on}"
+
+
+def rule_words(rule: dict) -> str:
+    if rule["kind"] == "evidence":
+        how = (
+            f"the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of "
+            f"{rule['power']}, over {rule['head_mm']} mm of head, a slice counting for {rule['slice_mm']} mm at most"
+        )
+    else:
+        how = f"at least {rule['slices']} of {rule['of']} neighbouring slices reach the threshold of the same class"
+    return f"positive when {how}; studies below {rule['minimum_slices']} slices are not analysed"
 
 
 def manifest_text(manifest: dict) -> str:
@@ -146,7 +158,7 @@ def synthetic_points(recipe: dict, work: Path, model: bytes) -> tuple[list[dict]
     counts = {name: len(set(data.study[part].tolist())) for name, part in split.items()}
     test = cached_predictions(work / "run" / "test.npz", model, data, split["test"], m)
     for o in points:
-        figures = metrics.assess(data, split["test"], test, m, o["thresholds"])
+        figures = metrics.assess(data, split["test"], test, m, o)
         stated = metrics.expected(figures, f"{counts['test']} synthetic studies of the test split; says nothing of hospitals")
         if stated:
             o["expected"] = stated
@@ -161,9 +173,7 @@ def patient_points(work: Path) -> tuple[list[dict], str]:
     points = []
     for o in json.loads(path.read_text())["operating_points"]:
         stated = {k: o["expected"][k] for k in ("slice", "study")}
-        points.append(
-            {"name": o["name"], "thresholds": o["thresholds"], "expected": {"protocol": CROSS_VALIDATION, **stated}}
-        )  # fmt: skip
+        points.append({**o, "expected": {"protocol": CROSS_VALIDATION, **stated}})
     return points, "82 patients of ct-ich (36 with a hemorrhage), 2501 slices; painted and synthetic ones besides"
 
 
@@ -192,7 +202,7 @@ def write_folder(recipe: dict, folder: Path, name: str, model: bytes, points: li
     print(f"{folder.name}: model.onnx {len(model) / 1e6:.2f} MB")
     for o in points:
         study = o["expected"]["study"] if "expected" in o else "not stated"
-        print(f"{o['name']}: thresholds {json.dumps(o['thresholds'])}; expected of studies: {study}")
+        print(f"{o['name']}: thresholds {json.dumps(o['thresholds'])} {o.get('study_threshold', '')}; expected of studies: {study}")
 
 
 def trained(recipe: dict, run: Path) -> Network:
@@ -216,7 +226,7 @@ def export(recipe: dict, work: Path, folder: Path) -> None:
         "data": ATTRIBUTION if patients else "synthetic studies written by `ichwatch phantom`; no patient data",
         "studies": studies,
         "thresholds": "; ".join(
-            thresholds_words(o, "in cross-validation by patient" if patients else "on the validation studies")
+            thresholds_words(o, m["study_rule"], "in cross-validation by patient" if patients else "on the validation studies")
             for o in recipe["operating_points"]
         ),
         "training": recipe.get("history", "one run of the recipe").strip(),

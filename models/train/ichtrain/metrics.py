@@ -57,36 +57,64 @@ def wilson(hits: int, n: int) -> tuple[float, float, float]:
     return p, max(0.0, centre - half), min(1.0, centre + half)
 
 
-def choose_thresholds(
-    calm: np.ndarray, scores: np.ndarray, bleeds: np.ndarray, classes: list[str], point: dict
-) -> dict[str, float]:
-    """Thresholds of one operating point, from the probabilities of the slices without a bleed [slices, classes] and the
-    study scores [studies, classes]. Go package infer/adapt does the same.
+def choose_point(calm: np.ndarray, scores: np.ndarray, bleeds: np.ndarray, classes: list[str], point: dict, rule: dict) -> dict:
+    """What an operating point of a manifest says of thresholds: `thresholds` of slices and, under a rule of kind evidence,
+    `study_threshold`. From the probabilities of the slices without a bleed [slices, classes] and the study scores [studies,
+    classes]. Go package infer/adapt does the same.
 
-    One number moves all thresholds together, the share of slices without a bleed that each class may flag: with four
-    patients of a subtype, thresholds that moved alone would be chosen by those four. The number is the smallest that
-    reaches the point's study sensitivity, or the largest that keeps its study specificity.
+    One number moves the thresholds of all classes together, the share of slices without a bleed that each class may flag:
+    with four patients of a subtype, thresholds that moved alone would be chosen by those four. Under a rule of kind adjacent
+    it is the smallest that reaches the point's study sensitivity, or the largest that keeps its study specificity. Under one
+    of kind evidence the study has a threshold of its own for these, and it is the largest that keeps the point's slice
+    specificity.
     """
     best = None
     for share in np.geomspace(0.0005, 0.4, 120):
         t = np.clip(np.round(np.quantile(calm[:, 1:], 1 - share, axis=0), 3), 0.02, 0.98)
         positive = (scores[:, 1:] >= t).any(1)
-        sensitivity, specificity = positive[bleeds].mean(), (~positive[~bleeds]).mean()
-        if "study_sensitivity" in point:
+        if rule["kind"] == "evidence":
+            enough = (calm[:, 1:] < t).all(1).mean() >= point["slice_specificity"] - 1e-9
+        elif "study_sensitivity" in point:
             best = t
-            if sensitivity >= point["study_sensitivity"] - 1e-9:
+            if positive[bleeds].mean() >= point["study_sensitivity"] - 1e-9:
                 break
-        elif specificity >= point["study_specificity"] - 1e-9 or best is None:
+            continue
+        else:
+            enough = (~positive[~bleeds]).mean() >= point["study_specificity"] - 1e-9
+        if enough or best is None:
             best = t
     assert best is not None
-    return dict(zip(classes[1:], (float(v) for v in best)))
+    out: dict = {"thresholds": dict(zip(classes[1:], (float(v) for v in best)))}
+    if rule["kind"] == "evidence":
+        out["study_threshold"] = choose_study_threshold(scores[:, 0], bleeds, point)
+    return out
+
+
+def choose_study_threshold(scores: np.ndarray, bleeds: np.ndarray, point: dict) -> float:
+    """The highest that reaches the point's study sensitivity, rounded down, or the lowest that keeps its study specificity,
+    rounded up; to 4 decimals, and never 0 or 1."""
+    steps = 1e4
+
+    def least(share: float, n: int) -> int:
+        return max(math.ceil(share * n - 1e-9), 1)
+
+    if "study_sensitivity" in point:
+        found = np.sort(scores[bleeds])
+        step = math.floor(found[-least(point["study_sensitivity"], len(found))] * steps)
+    else:
+        quiet = np.sort(scores[~bleeds])
+        highest = quiet[least(point["study_specificity"], len(quiet)) - 1]
+        step = math.floor(highest * steps) + 1
+        if step / steps <= highest:  # the product was rounded
+            step += 1
+    return min(max(step, 1), steps - 1) / steps
 
 
 @dataclass
 class Decision:
     verdict: str  # positive, negative, "too few slices" or gap
     finding: str | None  # the class that leads, also of a negative study
-    score: float  # of the finding
+    score: float  # of the study: the finding's under a rule of kind adjacent
 
     @property
     def positive(self) -> bool:
@@ -102,14 +130,40 @@ def log_odds(p: float) -> float:
     return math.log(p / (1 - p))
 
 
+SAME_PLACE = 0.1  # mm: slices nearer to each other lie at one place
+DOUBT = 1e-6  # of a slice's probability: it says at most a million to one
+
+
+def places(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct positions that slices lie at, in order, and the place of each slice. On a grid, as in infer/study."""
+    cells, at = np.unique(np.floor(positions / SAME_PLACE + 0.37).astype(np.int64), return_inverse=True)
+    return cells * SAME_PLACE, at
+
+
 def study_scores(positions: np.ndarray, probabilities: np.ndarray, rule: dict) -> np.ndarray:
-    """For each class the highest threshold at which it would still meet the rule, -1 where no group is large enough: the
-    largest, over all groups of `of` neighbours without a gap above maximum_gap_mm, of their `slices`-th largest
-    probability."""
+    """What the rule makes of the slices of one study [slices, classes], for each class; in place of that of `normal`, the
+    first, that of any hemorrhage, 1 - p(normal). Twin of Go package infer/study.
+
+    Of kind adjacent it is the highest threshold at which the class would still meet the rule, -1 where no group is large
+    enough: the largest, over all groups of `of` neighbours without a gap above maximum_gap_mm, of their `slices`-th largest
+    probability.
+
+    Of kind evidence it is the highest probability of the class. That of any hemorrhage is the score of the study, S/(1+S)
+    where S is the mean over `head_mm` of the odds at all places, each to the power of `power` and standing for what lies
+    around it, `slice_mm` at most; the mean is taken to the power of 1/`power`.
+    """
+    p = np.column_stack([1 - probabilities[:, 0], probabilities[:, 1:]]).astype(np.float64)
+    if rule["kind"] == "evidence":
+        z, at = places(positions)
+        there = np.full((len(z), p.shape[1]), -1.0)
+        np.maximum.at(there, at, p)
+        best = there.max(axis=0)
+        best[0] = study_evidence(z, there[:, 0], rule)
+        return best
     if rule["kind"] != "adjacent":
         raise ValueError(f"study rule {rule['kind']!r} is not known")
     order = np.argsort(positions, kind="stable")
-    z, p = positions[order], probabilities[order]
+    z, p = positions[order], p[order]
     best = np.full(p.shape[1], -1.0)
     for start in range(len(z)):
         end = start + 1
@@ -120,37 +174,55 @@ def study_scores(positions: np.ndarray, probabilities: np.ndarray, rule: dict) -
     return best
 
 
+def study_evidence(z: np.ndarray, anything: np.ndarray, rule: dict) -> float:
+    """The score of a study from the probability of any hemorrhage at each of its places z."""
+    extent = np.full(len(z), rule["slice_mm"])
+    if len(z) > 1:
+        apart = np.diff(z)
+        extent = np.concatenate([apart[:1], (z[2:] - z[:-2]) / 2, apart[-1:]])
+    weight = np.minimum(extent, rule["slice_mm"]) / rule["head_mm"]
+    p = np.clip(anything, DOUBT, 1 - DOUBT)
+    s = float(np.sum(weight * (p / (1 - p)) ** rule["power"])) ** (1 / rule["power"])
+    return s / (1 + s)
+
+
 def operating_point(manifest: dict, name: str | None = None) -> dict:
     """The point of a manifest by its name, or its default. Raises KeyError."""
     points = {o["name"]: o for o in manifest["operating_points"]}
     return points[name or manifest["operating_point"]]
 
 
-def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict, thresholds: dict[str, float]) -> Decision:
+def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict, point: dict) -> Decision:
     """The manifest's study rule over the slices of one study at an operating point, as Go package infer/study decides.
 
-    The finding is the class whose study score lies farthest above its threshold, in log-odds. A positive study is
-    positive however incomplete it is.
+    The finding is the class whose study score lies farthest above its threshold, or nearest to it, in log-odds. A positive
+    study is positive however incomplete it is.
     """
-    rule, classes = manifest["study_rule"], manifest["classes"]
-    z, scores = np.sort(positions), study_scores(positions, probabilities, rule)
-    finding, score = None, math.nan
-    if (scores >= 0).any():
+    rule, classes, thresholds = manifest["study_rule"], manifest["classes"], point["thresholds"]
+    scores = study_scores(positions, probabilities, rule)
+    z, most = np.sort(positions), rule["maximum_gap_mm"]
+    finding, score, positive = None, math.nan, False
+    if (scores[1:] >= 0).any():
         lead = max(range(1, len(classes)), key=lambda c: log_odds(scores[c]) - log_odds(thresholds[classes[c]]))
         finding, score = classes[lead], float(scores[lead])
-        if score >= thresholds[finding]:
-            return Decision("positive", finding, score)
+        positive = score >= thresholds[finding]
+    if rule["kind"] == "evidence":
+        z, most = places(positions)[0], most + SAME_PLACE
+        score = float(scores[0])
+        positive = score >= point["study_threshold"]
+    if positive:
+        return Decision("positive", finding, score)
     if len(z) < rule["minimum_slices"]:
         return Decision("too few slices", finding, score)
-    if np.diff(z).max() > rule["maximum_gap_mm"]:
+    if np.diff(z).max() > most:
         return Decision("gap", finding, score)
     return Decision("negative", finding, score)
 
 
-def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, thresholds: dict[str, float]) -> dict:
+def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, point: dict) -> dict:
     """Figures of the slices `indices` of data at an operating point, with 95 % intervals: bootstrap over studies for AUC,
     Wilson for proportions."""
-    classes = data.classes
+    classes, thresholds = data.classes, point["thresholds"]
     kept = ~data.doubtful[indices]
     labels, study, q = data.labels[indices][kept], data.study[indices][kept], p[kept]
     aucs = slice_aucs(q, labels, classes)
@@ -181,7 +253,7 @@ def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, thresh
     unanalysed = 0
     for s in np.unique(data.study[indices]):
         m = data.study[indices] == s
-        d = decide(data.position[indices][m], p[m], manifest, thresholds)
+        d = decide(data.position[indices][m], p[m], manifest, point)
         if not d.analysed:
             unanalysed += 1
             continue

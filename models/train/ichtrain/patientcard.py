@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 
 from . import folds, metrics, pictures
-from .card import filled, number, points_rows, slice_table
+from .card import filled, limit_words, number, points_rows, slice_table
 from .data import Set
-from .export import cached_predictions
+from .export import cached_predictions, rule_words
 from .recipe import write_atomically
 from .stages import PATIENTS, PHANTOM
 
@@ -38,8 +38,8 @@ def card(recipe: dict, work: Path, folder: Path) -> None:
     phantoms = Set(work / PHANTOM, recipe)
     test = folds.hashed(phantoms, recipe["data"]["split"], recipe["seed"])["test"]
     scores = cached_predictions(run / "test.npz", model, phantoms, test, manifest)
-    thresholds = metrics.operating_point(manifest)["thresholds"]
-    synthetic = metrics.assess(phantoms, test, scores, manifest, thresholds)
+    point = metrics.operating_point(manifest)
+    synthetic = metrics.assess(phantoms, test, scores, manifest, point)
     pictures.failures(phantoms, test, scores, model, manifest, folder / "failures.png")
     text = write(recipe, manifest, len(model), Set(work / PATIENTS, recipe), left, synthetic)
     write_atomically(folder / "MODEL_CARD.md", text)
@@ -140,7 +140,7 @@ study, whatever it says. A study that it calls negative is not a study without a
 | input | {manifest["input"]["height"]} x {manifest["input"]["width"]}, windows (centre/width, HU) {", ".join(f"{w['centre']}/{w['width']}" for w in manifest["windows"])}, cropped to the head |
 | output | logits, and class activation maps of 7 x 7 |
 {points_rows(manifest)}
-| study rule | positive when at least {rule["slices"]} of {rule["of"]} neighbouring slices reach the threshold of the same class; studies below {rule["minimum_slices"]} slices are not analysed |
+| study rule | {rule_words(rule)} |
 
 ## Intended use
 
@@ -215,8 +215,7 @@ subtypes of 15 patients or more decide). {int8}
 
 ## Known failures
 
-- Bleeds seen in a single slice are negative under the study rule; thin subdural and faint subarachnoid blood is missed
-  first (slice sensitivities above).
+- {limit_words(rule)} Thin subdural and faint subarachnoid blood is missed first (slice sensitivities above).
 - Calcifications, a dense falx and hardening beside thick bone are what it flags in normal heads.
 - Doubling or merging of slices is not corrected for here.
 

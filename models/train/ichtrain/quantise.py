@@ -103,7 +103,7 @@ def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) 
         points.append(
             {
                 "name": o["name"],
-                "thresholds": choose(after, everything, rule, o),
+                **choose(after, everything, rule, o),
                 "expected": {"protocol": CROSS_VALIDATION, "slice": stated["slice"], "study": stated["study"]},
             }
         )

@@ -12,9 +12,10 @@ from PIL import Image
 
 from . import folds, imagenet, metrics, paint
 from .augment import rotated
+from .card import points_rows
 from .data import targets
 from .densenet import DenseNet121
-from .export import check, manifest_text, to_onnx
+from .export import check, manifest_text, rule_words, to_onnx
 from .model import ResNet18, WithCAM
 from .preprocess import AIR, Box, NoHead, Preprocessor, Square, crop, find_head, square
 
@@ -169,7 +170,7 @@ def test_study_rule() -> None:
         p = np.zeros((len(z), 3))
         for i, c, v in marks:
             p[i, c] = v
-        return metrics.decide(z, p, manifest, thresholds)
+        return metrics.decide(z, p, manifest, {"thresholds": thresholds})
 
     assert study((4, 1, 0.9)).verdict == "negative", "one slice is not enough"
     assert study((4, 1, 0.9), (6, 1, 0.5)).finding == "a"
@@ -183,13 +184,70 @@ def test_study_rule() -> None:
     assert study((0, 1, 0.9), (1, 1, 0.9), z=z[:7]).positive, "positive however incomplete"
 
 
+def test_study_rule_of_evidence() -> None:
+    """By hand: odds of 0.5 are 1, of 0.8 are 4, of 0.2 are 1/4."""
+    rule = {"kind": "evidence", "power": 0.5, "slice_mm": 5, "head_mm": 5, "minimum_slices": 4, "maximum_gap_mm": 15}
+    manifest = {"classes": ["normal", "a", "b"], "study_rule": rule}
+    point = {"thresholds": {"a": 0.6, "b": 0.3}, "study_threshold": 0.9}
+
+    def study(z: list[float], anything: list[float], cls: int = 1, **changed: float) -> metrics.Decision:
+        p = np.zeros((len(z), 3))
+        p[:, cls], p[:, 0] = anything, 1 - np.array(anything)
+        return metrics.decide(np.array(z), p, manifest | {"study_rule": rule | changed}, point)
+
+    every5 = [0.0, 5.0, 10.0, 15.0, 20.0]
+    for z, p, changed, odds in (
+        ([7.0], [0.8], {}, 4),
+        (every5[:2], [0.8, 0.5], {}, 9),
+        (every5, [0.5, 0.2, 0.8, 0.2, 0.5], {}, 25),
+        (every5[::-1], [0.5, 0.2, 0.8, 0.2, 0.5], {}, 25),
+        (every5, [0.5, 0.2, 0.8, 0.2, 0.5], {"power": 1}, 6.5),
+        ([0.0, 12.0, 24.0], [0.5, 0.5, 0.5], {}, 9),
+        ([0.0, 1.0, 4.0, 14.0], [0.5, 0.8, 0.5, 0.5], {}, 9),  # 0.2*1 + 0.4*2 + 1 + 1
+        ([0.0, 5.0, 5.02], [0.5, 0.2, 0.8], {}, 9),  # two at a place, the higher
+        (every5[:2], [1.0, 0.5], {"power": 1}, 1 + (1 - 1e-6) / 1e-6),
+    ):
+        score = study(z, p, **changed).score
+        assert abs(score - odds / (1 + odds)) < 1e-9, (z, p, changed, score, odds / (1 + odds))
+    assert study(every5, [0.5, 0.5, 0.5, 0.2, 0.1]).finding == "a", "positive, with no slice at its class's threshold"
+    assert study(every5, [0.5, 0.5, 0.5, 0.2, 0.1]).positive
+    assert study(every5[:2], [0.9, 0.9], 2).positive, "positive however incomplete"
+    assert study(every5, [0.1] * 5).verdict == "negative"
+    assert study(every5[:3], [0.1] * 3).verdict == "too few slices"
+    assert study([0.0, 5.0, 10.0, 30.0], [0.1] * 4).verdict == "gap"
+    manifest["operating_point"], manifest["operating_points"] = "p", [{"name": "p", **point}]
+    assert yaml.safe_load(manifest_text(manifest)) == manifest
+    assert "; studies 0.9 |" in points_rows(manifest) and "evidence" in rule_words(rule)
+
+
+def test_thresholds_of_studies_and_of_slices() -> None:
+    rng = np.random.default_rng(4)
+    calm, scores = rng.beta(1, 6, (400, 3)), rng.beta(1, 3, (40, 3))
+    bleeds = np.arange(40) < 20
+    scores[bleeds, 0] += 0.2
+    for key, share, quiet in (("study_sensitivity", 0.9, 0.85), ("study_sensitivity", 0.7, 0.9), ("study_specificity", 0.9, 0.95)):
+        goal = {key: share, "slice_specificity": quiet}
+        o = metrics.choose_point(calm, scores, bleeds, ["normal", "a", "b"], goal, {"kind": "evidence"})
+
+        def reached(t: float) -> float:
+            positive = scores[:, 0] >= t
+            return positive[bleeds].mean() if key == "study_sensitivity" else (~positive[~bleeds]).mean()
+
+        t, beyond = o["study_threshold"], 1e-4 if key == "study_sensitivity" else -1e-4
+        assert round(t, 4) == t and reached(t) >= share > reached(t + beyond), (goal, t, reached(t), reached(t + beyond))
+        kept = (calm[:, 1:] < [o["thresholds"]["a"], o["thresholds"]["b"]]).all(1).mean()
+        assert quiet <= kept < quiet + 0.02, (goal, kept)
+    for near, key, want in ((0.99999, "study_specificity", 0.9999), (0.00001, "study_sensitivity", 0.0001)):
+        assert metrics.choose_study_threshold(np.full(4, near), np.arange(4) < 2, {key: 1}) == want
+
+
 def test_thresholds_reach_what_the_point_asks_for() -> None:
     rng = np.random.default_rng(4)
     calm, scores = rng.beta(1, 6, (400, 3)), rng.beta(1, 3, (40, 3))
     bleeds = np.arange(40) < 20
     scores[bleeds, 1] += 0.4
     for key, share in (("study_sensitivity", 0.9), ("study_sensitivity", 0.7), ("study_specificity", 0.9)):
-        t = metrics.choose_thresholds(calm, scores, bleeds, ["normal", "a", "b"], {key: share})
+        t = metrics.choose_point(calm, scores, bleeds, ["normal", "a", "b"], {key: share}, {"kind": "adjacent"})["thresholds"]
         positive = (scores[:, 1:] >= [t["a"], t["b"]]).any(1)
         reached = positive[bleeds].mean() if key == "study_sensitivity" else (~positive[~bleeds]).mean()
         assert reached >= share, (key, share, t, reached)
