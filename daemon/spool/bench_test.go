@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,14 +132,54 @@ func BenchmarkBareDisk(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "files/s")
 }
 
-// BenchmarkOpen starts on a spool of 10,000 instances.
-func BenchmarkOpen(b *testing.B) {
-	s := open(b, Options{})
-	for n := range 10_000 {
+// fill stores n instances of 1 KB, 300 a study.
+func fill(b *testing.B, s *Spool, n int) {
+	for n := range n {
 		study := dicom.UID(fmt.Sprintf("1.2.%d", n/300))
 		send(b, s, slice{study: study, series: study + ".1", sop: dicom.UID(fmt.Sprintf("%s.1.%d", study, n))})
 	}
+}
+
+// BenchmarkOpen starts on a spool of 10,000 instances, and tells how much longer
+// that takes than to look at every file.
+func BenchmarkOpen(b *testing.B) {
+	s := open(b, Options{})
+	fill(b, s, 10_000)
+	var walking time.Duration
 	for b.Loop() {
+		begin := time.Now()
+		seen := 0
+		must(b, filepath.WalkDir(filepath.Join(s.dir, instancesDir), func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			seen++
+			_, err = e.Info()
+			return err
+		}))
+		walking += time.Since(begin)
 		s = reopen(b, s, Options{})
+		if seen != 10_000 || s.Recovery().Instances != seen {
+			b.Fatalf("%d files, recovery %+v", seen, s.Recovery())
+		}
+	}
+	opening := b.Elapsed() - walking
+	b.ReportMetric(opening.Seconds()*1000/float64(b.N), "ms/open")
+	b.ReportMetric(float64(opening)/float64(walking), "open/walk")
+}
+
+// BenchmarkRebuild starts on one whose ledger is lost: every file is read.
+func BenchmarkRebuild(b *testing.B) {
+	s := open(b, Options{})
+	fill(b, s, 10_000)
+	for b.Loop() {
+		b.StopTimer()
+		must(b, s.Close())
+		must(b, os.Remove(filepath.Join(s.dir, ledgerName)))
+		b.StartTimer()
+		s = open(b, Options{Dir: s.dir})
+		if r := s.Recovery(); r.Adopted != 10_000 {
+			b.Fatalf("%+v", r)
+		}
 	}
 }

@@ -254,6 +254,9 @@ func (w *world) answer(ctx context.Context, s *Spool) error {
 }
 
 func (w *world) forward(ctx context.Context, s *Spool) error {
+	if _, err := s.RetrySelected(ctx, LegSelection{States: []LegState{LegParked}}); err != nil {
+		return err
+	}
 	for {
 		legs, err := s.DueLegs(ctx, "pacs", time.Now(), 100)
 		if err != nil || len(legs) == 0 {
@@ -267,7 +270,14 @@ func (w *world) forward(ctx context.Context, s *Spool) error {
 				if err = s.LegParked(ctx, l.ID, 0xA900, "mismatch"); err == nil {
 					_, err = s.RetryLegs(ctx, "pacs")
 				}
-			default:
+			default: // a person parks it, and thinks better of it
+				sel := LegSelection{Legs: []int64{l.ID}}
+				if _, err = s.ParkSelected(ctx, sel, "wait"); err == nil {
+					_, err = s.RetrySelected(ctx, sel)
+				}
+				if err != nil {
+					return err
+				}
 				w.tell("pacs", string(l.Instance.SOPInstanceUID))
 				if l.Instance.StudyInstanceUID == suspiciousStudy {
 					err = s.LegSent(ctx, l.ID, 0, time.Now(), time.Now())

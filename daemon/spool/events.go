@@ -18,6 +18,8 @@ const (
 	EventQuarantined        EventKind = "quarantined"         // files were not trusted
 	EventLedgerRebuilt      EventKind = "ledger-rebuilt"
 	EventLegParked          EventKind = "leg-parked"    // a destination refused for good
+	EventLegsHeld           EventKind = "legs-held"     // a person has parked legs
+	EventLegsRetried        EventKind = "legs-retried"  // a person wants them tried again
 	EventReportParked       EventKind = "report-parked" // a peer never took the report of a commitment
 )
 

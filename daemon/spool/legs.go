@@ -165,12 +165,12 @@ func (tx *transaction) legState(legID int64) (state LegState, err error) {
 
 // RetryLegs makes the parked legs to a destination, and those that wait for
 // their next attempt, due at once, and returns how many those are. What waits to
-// be asked for its commitment is due at once, too.
+// be asked for its commitment is due at once, too. What a person has parked stays so.
 func (s *Spool) RetryLegs(ctx context.Context, destination string) (int, error) {
 	var n int64
 	err := s.write(ctx, rebuildable, StepLegsRetry, func(tx *transaction) error {
 		result, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0, refused = 0
-				WHERE destination = ? AND (state = 'parked' OR state = 'pending' AND next_attempt > 0)`, destination)
+				WHERE destination = ? AND (state = 'parked' AND held = 0 OR state = 'pending' AND next_attempt > 0)`, destination)
 		if err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func scanLegCount(row scanner) (c LegCount, err error) {
 // well.
 func (s *Spool) sentAgain(ctx context.Context, i Instance) error {
 	wrong, err := collect(scanCount)(s.ledger.queries.query(ctx,
-		`SELECT id FROM legs WHERE instance_id = ?1 AND state = 'parked'
+		`SELECT id FROM legs WHERE instance_id = ?1 AND state = 'parked' AND held = 0
 			UNION ALL SELECT instance_id FROM findings WHERE instance_id = ?1 AND state = 'failed'`, i.ID))
 	if err != nil || len(wrong) == 0 {
 		return err
@@ -223,7 +223,7 @@ func (s *Spool) sentAgain(ctx context.Context, i Instance) error {
 		if _, err := tx.retryFindings(`SELECT ?`, i.ID); err != nil {
 			return err
 		}
-		_, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0 WHERE instance_id = ? AND state = 'parked'`, i.ID)
+		_, err := tx.exec(`UPDATE legs SET state = 'pending', next_attempt = 0 WHERE instance_id = ? AND state = 'parked' AND held = 0`, i.ID)
 		return err
 	})
 	if err != nil {

@@ -13,9 +13,10 @@ import (
 
 // Filter selects studies for Studies; its zero value selects all.
 type Filter struct {
-	Study dicom.UID // this one only
-	Since time.Time // received, in part, at or after
-	Limit int       // at most, the latest ones; 0: no limit
+	Study     dicom.UID // this one only
+	Pseudonym string    // likewise
+	Since     time.Time // received, in part, at or after
+	Limit     int       // at most, the latest ones; 0: no limit
 }
 
 // StudyRecord is a study's line in the ledger: how many of its instances came
@@ -67,7 +68,12 @@ type AlertRecord struct {
 
 // Studies returns the ledger's studies, the latest first.
 func (s *Spool) Studies(ctx context.Context, f Filter) ([]StudyRecord, error) {
-	records, err := s.studies(ctx, f)
+	tx, err := s.ledger.reading.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
+	defer tx.Rollback()
+	records, err := readStudies(ctx, tx, f)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -76,18 +82,33 @@ func (s *Spool) Studies(ctx context.Context, f Filter) ([]StudyRecord, error) {
 
 // selected are the rows of the studies that a Filter selects.
 const selected = ` s.id IN (SELECT id FROM studies
-		WHERE (?1 = '' OR study_instance_uid = ?1) AND last_received >= ?2
-		ORDER BY first_received DESC, id DESC LIMIT ?3) `
+		WHERE (?1 = '' OR study_instance_uid = ?1) AND (?2 = '' OR pseudonym = ?2) AND last_received >= ?3
+		ORDER BY first_received DESC, id DESC LIMIT ?4) `
+
+// args are the arguments of selected.
+func (f Filter) args() []any {
+	limit := -1
+	if f.Limit > 0 {
+		limit = f.Limit
+	}
+	var since int64
+	if !f.Since.IsZero() {
+		since = f.Since.UnixNano()
+	}
+	return []any{f.Study, f.Pseudonym, since, limit}
+}
 
 const (
 	selectStudyRecords = `SELECT s.study_instance_uid, s.pseudonym, s.revision, s.first_received, s.last_received,
 			coalesce(s.outcome, ''),
 			coalesce((SELECT a.alert_id FROM alerts a WHERE a.study_id = s.id AND a.state <> 'retracted'), ''),
-			count(*), sum(i.state = 'stored' AND f.state = 'pending'),
-			sum(i.state = 'stored'), sum(i.state = 'missing'), sum(i.state IN ('removing', 'removed')),
-			sum(f.state = 'classified'), sum(f.state = 'ineligible'), sum(f.state = 'failed'),
+			count(i.id), count(*) FILTER (WHERE i.state = 'stored' AND f.state = 'pending'),
+			count(*) FILTER (WHERE i.state = 'stored'), count(*) FILTER (WHERE i.state = 'missing'),
+			count(*) FILTER (WHERE i.state IN ('removing', 'removed')),
+			count(*) FILTER (WHERE f.state = 'classified'), count(*) FILTER (WHERE f.state = 'ineligible'),
+			count(*) FILTER (WHERE f.state = 'failed'),
 			coalesce(CAST(s.outcome_message AS TEXT) ->> 'reason', ''), s.decided_at
-		FROM studies s JOIN instances i ON i.study_id = s.id JOIN findings f ON f.instance_id = i.id
+		FROM studies s LEFT JOIN instances i ON i.study_id = s.id LEFT JOIN findings f ON f.instance_id = i.id
 		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
 
 	selectLegCounts = `SELECT s.study_instance_uid, l.destination,
@@ -102,23 +123,9 @@ const (
 		WHERE` + selected + `ORDER BY s.id, a.number`
 )
 
-// studies reads all three tables in one transaction: the numbers fit together.
-func (s *Spool) studies(ctx context.Context, f Filter) ([]StudyRecord, error) {
-	limit := -1
-	if f.Limit > 0 {
-		limit = f.Limit
-	}
-	var since int64
-	if !f.Since.IsZero() {
-		since = f.Since.UnixNano()
-	}
-	args := []any{f.Study, since, limit}
-
-	tx, err := s.ledger.reading.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Rollback()
+// readStudies reads all three tables in one transaction: the numbers fit together.
+func readStudies(ctx context.Context, tx *sql.Tx, f Filter) ([]StudyRecord, error) {
+	args := f.args()
 	records, err := collect(scanStudyRecord)(tx.QueryContext(ctx, selectStudyRecords, args...))
 	if err != nil {
 		return nil, err

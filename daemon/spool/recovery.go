@@ -275,7 +275,7 @@ func (s *Spool) reconcile(ctx context.Context) error {
 	}
 
 	var orphans []ulid.ULID
-	err = s.eachFile(func(path string, e fs.DirEntry) error {
+	err = eachFile(s.files, func(path string, e fs.DirEntry) error {
 		name, ok := parseInstancePath(path)
 		if !ok || !e.Type().IsRegular() {
 			s.recovered.Quarantined++
@@ -316,8 +316,8 @@ func (s *Spool) reconcile(ctx context.Context) error {
 }
 
 // eachFile calls do for whatever lies in or beside the shards of instances/.
-func (s *Spool) eachFile(do func(path string, e fs.DirEntry) error) error {
-	shards, err := s.files.ReadDir(instancesDir)
+func eachFile(files fileSystem, do func(path string, e fs.DirEntry) error) error {
+	shards, err := files.ReadDir(instancesDir)
 	if err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func (s *Spool) eachFile(do func(path string, e fs.DirEntry) error) error {
 			}
 			continue
 		}
-		entries, err := s.files.ReadDir(path)
+		entries, err := files.ReadDir(path)
 		if err != nil {
 			return err
 		}

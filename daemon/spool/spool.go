@@ -191,10 +191,12 @@ func (d Disk) InUse() float64 {
 }
 
 // Disk measures the file system that holds the spool.
-func (s *Spool) Disk() (Disk, error) {
+func (s *Spool) Disk() (Disk, error) { return measureDisk(s.dir) }
+
+func measureDisk(dir string) (Disk, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		return Disk{}, fmt.Errorf("measure the disk of spool %s: %w", s.dir, err)
+	if err := unix.Statfs(dir, &st); err != nil {
+		return Disk{}, fmt.Errorf("measure the disk of spool %s: %w", dir, err)
 	}
 	block := uint64(st.Bsize)
 	return Disk{Total: st.Blocks * block, Free: st.Bavail * block}, nil

@@ -16,6 +16,7 @@ const (
 	StepLegFailed = "leg failed"
 	StepLegParked = "leg parked"
 	StepLegsRetry = "legs due again"
+	StepLegsHeld  = "legs parked by a person"
 
 	StepLegSent             = "leg sent"
 	StepCommitmentRequested = "commitment requested"
@@ -59,7 +60,7 @@ func Steps() []string {
 		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside,
 	}
 	for _, transaction := range []string{
-		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry,
+		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry, StepLegsHeld,
 		StepLegSent, StepCommitmentRequested, StepCommitmentAsked, StepCommitmentFailed, StepCommitmentReported, StepSentIsDone, StepRequestsForgotten,
 		StepTransactionOpened, StepReportDelivered, StepReportFailed, StepTransactionsParked,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
