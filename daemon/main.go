@@ -91,7 +91,7 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		ledgerCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
 		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
 	)
 	markUsageErrors(root)
