@@ -172,7 +172,11 @@ func (r *Reader) unknownFiles(ctx context.Context, rows []accounted) ([]Discrepa
 		known[i.name] = true
 	}
 	var suspects []string
-	err = eachFile(r.files, func(path string, e fs.DirEntry) error {
+	var unknown []Discrepancy
+	unread := func(dir string, err error) {
+		unknown = append(unknown, Discrepancy{File: dir, Wrong: fmt.Sprintf("the folder cannot be read: %v; look at the disk", withoutPath(err))})
+	}
+	err = eachFile(r.files, new(patience), unread, func(path string, e fs.DirEntry) error {
 		if name, ok := parseInstancePath(path); ok && known[name.String()] {
 			return nil
 		}
@@ -188,7 +192,7 @@ func (r *Reader) unknownFiles(ctx context.Context, rows []accounted) ([]Discrepa
 		return nil, fmt.Errorf("read the spool: %w", withoutPath(err))
 	}
 	if len(suspects) == 0 {
-		return nil, nil
+		return unknown, nil
 	}
 	// Some may have got their rows since.
 	err = r.read(ctx, func(tx *sql.Tx) error {
@@ -198,7 +202,6 @@ func (r *Reader) unknownFiles(ctx context.Context, rows []accounted) ([]Discrepa
 		}
 		return err
 	})
-	var unknown []Discrepancy
 	for _, path := range suspects {
 		name, ok := parseInstancePath(path)
 		switch {

@@ -15,6 +15,7 @@
 //	<dir>/pseudonym.key             the key of the study pseudonyms that logs carry
 //	<dir>/boot                      how often the spool was opened
 //	<dir>/lock                      held by the one process that uses the spool
+//	<dir>/flush                     for a moment, while Open measures the disk
 //
 // Names are ULIDs, so that no name tells anything about a patient, and files
 // sort by the time of receipt. <xx> are the last eight bits of the ULID.
@@ -41,7 +42,9 @@
 //     sending of it succeeds, and gives parked legs another chance. With
 //     another data set both are kept and forwarded, and an event is recorded.
 //   - A file that is not understood goes to quarantine, and a row whose file is
-//     gone is marked missing and reported; neither is deleted.
+//     gone is marked missing and reported; neither is deleted. From a file that the
+//     disk does not give back nothing is concluded: it is tried again for a second,
+//     then left where it is until the next start, and reported.
 //   - A ledger that is missing or corrupt is moved to quarantine and rebuilt
 //     from the files: everything is then forwarded and analysed once more,
 //     which the standard permits, and alerts get the ids that they had.

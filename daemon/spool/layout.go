@@ -30,6 +30,7 @@ const (
 	keyName       = "pseudonym.key"
 	lockName      = "lock"
 	bootName      = "boot"
+	flushName     = "flush"
 
 	incomingSuffix = ".part"
 	instanceSuffix = ".dcm"

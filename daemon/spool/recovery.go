@@ -2,10 +2,8 @@ package spool
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,8 +13,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
-
-	"ichwatch/dimse/dicom"
 )
 
 // Recovery is what Open found and did.
@@ -26,9 +22,15 @@ type Recovery struct {
 	Quarantined   int  // other files that were not trusted, moved to quarantine
 	Adopted       int  // files without a row, indexed
 	Missing       int  // rows whose file is gone; found by this start
+	Unread        int  // files that could not be read: left where they are, for the next start
+	Folders       int  // folders that could not be read, likewise
 	Removed       int  // removals that had been decided, finished
 	LedgerRebuilt bool // the ledger was missing or corrupt
-	Elapsed       time.Duration
+
+	// Flush is how long the disk takes to make 4 KiB durable; 0 where it could
+	// not be measured.
+	Flush   time.Duration
+	Elapsed time.Duration
 }
 
 // adoptionBatch is how many files are adopted in one transaction.
@@ -37,6 +39,7 @@ const adoptionBatch = 256
 // recover opens the ledger and reconciles it with the files.
 func (s *Spool) recover(ctx context.Context) error {
 	begin := time.Now()
+	s.patience.left.Store(startPause)
 	if err := s.openOrRebuildLedger(ctx); err != nil {
 		return err
 	}
@@ -63,9 +66,16 @@ func (s *Spool) recover(ctx context.Context) error {
 func (s *Spool) tellRecovery(ctx context.Context) {
 	r := s.recovered
 	s.log.Info("spool opened", "boot", s.boot, "instances", r.Instances, "partial", r.Partial, "quarantined", r.Quarantined,
-		"adopted", r.Adopted, "missing", r.Missing, "removed", r.Removed, "elapsed", r.Elapsed)
+		"adopted", r.Adopted, "missing", r.Missing, "unread", r.Unread, "removed", r.Removed, "flush", r.Flush, "elapsed", r.Elapsed)
 	if r.Missing > 0 {
 		s.log.Error("instances that were acknowledged are gone from the disk; check the disk, then send the studies again from the scanner", "missing", r.Missing)
+	}
+	if r.Unread > 0 || r.Folders > 0 {
+		s.log.Error("the disk did not let everything in the spool be read; it is left where it is, and the next start looks at it again; check the disk",
+			"files", r.Unread, "folders", r.Folders)
+	}
+	if r.Flush > slowFlush {
+		s.log.Warn("the disk is slow to make data durable; the scanner waits for it with every object", "flush", r.Flush)
 	}
 	if r.Quarantined > 0 {
 		s.log.Warn("files that are no instances lay in the spool and were moved to "+quarantineDir+"/", "files", r.Quarantined)
@@ -100,9 +110,7 @@ func (s *Spool) openOrRebuildLedger(ctx context.Context) error {
 	_, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if s.recovered.LedgerRebuilt, err = s.hasInstances(); err != nil {
-			return err
-		}
+		s.recovered.LedgerRebuilt = s.hasInstances()
 		// A write-ahead log without its database would be replayed into the new one.
 		if err := s.moveLedgerAside(); err != nil {
 			return err
@@ -159,14 +167,14 @@ func (s *Spool) moveLedgerAside() error {
 	return nil
 }
 
-func (s *Spool) hasInstances() (bool, error) {
+func (s *Spool) hasInstances() bool {
 	for i := range 256 {
 		entries, err := s.files.ReadDir(filepath.Join(instancesDir, fmt.Sprintf("%02x", i)))
-		if err != nil || len(entries) > 0 {
-			return len(entries) > 0, err
+		if err != nil || len(entries) > 0 { // what cannot be read now is not empty for certain
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // noteRecovery writes into the diary what no single instance's event tells.
@@ -275,7 +283,16 @@ func (s *Spool) reconcile(ctx context.Context) error {
 	}
 
 	var orphans []ulid.ULID
-	err = eachFile(s.files, func(path string, e fs.DirEntry) error {
+	unread := func(dir string, err error) {
+		s.recovered.Folders++
+		s.log.Error("a folder of the spool cannot be read", "folder", dir, "err", withoutPath(err))
+		for name := range expected { // nobody knows whether they are missing
+			if id, err := ulid.ParseStrict(name); err == nil && shard(id) == dir {
+				delete(expected, name)
+			}
+		}
+	}
+	err = eachFile(s.files, &s.patience, unread, func(path string, e fs.DirEntry) error {
 		name, ok := parseInstancePath(path)
 		if !ok || !e.Type().IsRegular() {
 			s.recovered.Quarantined++
@@ -288,9 +305,14 @@ func (s *Spool) reconcile(ctx context.Context) error {
 		}
 		info, err := e.Info()
 		if err != nil {
-			return err
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // its row finds it missing below
+			}
+			delete(expected, k.name)
+			s.leave(name, err)
+			return nil
 		}
-		if info.Size() != k.length { // its row finds it missing below
+		if info.Size() != k.length { // likewise
 			s.recovered.Quarantined++
 			return s.quarantine(path)
 		}
@@ -310,33 +332,6 @@ func (s *Spool) reconcile(ctx context.Context) error {
 	for batch := range slices.Chunk(orphans, adoptionBatch) {
 		if err := s.adopt(ctx, batch); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// eachFile calls do for whatever lies in or beside the shards of instances/.
-func eachFile(files fileSystem, do func(path string, e fs.DirEntry) error) error {
-	shards, err := files.ReadDir(instancesDir)
-	if err != nil {
-		return err
-	}
-	for _, dir := range shards {
-		path := filepath.Join(instancesDir, dir.Name())
-		if !dir.IsDir() {
-			if err := do(path, dir); err != nil {
-				return err
-			}
-			continue
-		}
-		entries, err := files.ReadDir(path)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := do(filepath.Join(path, e.Name()), e); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -379,6 +374,7 @@ type orphan struct {
 	name     ulid.ULID
 	instance Instance
 	err      error // why it is no instance
+	unread   error // why that is not known
 }
 
 // adopt indexes files without a row.
@@ -388,17 +384,27 @@ func (s *Spool) adopt(ctx context.Context, names []ulid.ULID) error {
 	readers.SetLimit(runtime.GOMAXPROCS(0))
 	for n, name := range names {
 		readers.Go(func() error {
-			i, err := s.examine(name)
-			orphans[n] = orphan{name, i, err}
+			o := &orphans[n]
+			o.name = name
+			o.unread = s.patience.with(func() (unread error) {
+				o.instance, o.err, unread = s.examine(name)
+				return unread
+			})
 			return nil
 		})
 	}
 	_ = readers.Wait()
 
 	var unfit []ulid.ULID // no instances, and second copies of stored ones
+	left := 0
 	err := s.write(ctx, durable, StepAdopted, func(tx *transaction) error {
 		for n := range orphans {
 			o := &orphans[n]
+			if o.unread != nil {
+				s.leave(o.name, o.unread)
+				left++
+				continue
+			}
 			if o.err != nil {
 				s.log.Warn("a file in the spool is no instance", "file", o.name, "err", o.err)
 				unfit = append(unfit, o.name)
@@ -422,9 +428,10 @@ func (s *Spool) adopt(ctx context.Context, names []ulid.ULID) error {
 			return err
 		}
 	}
+	adopted := len(names) - len(unfit) - left
 	s.recovered.Quarantined += len(unfit)
-	s.recovered.Adopted += len(names) - len(unfit)
-	s.recovered.Instances += len(names) - len(unfit)
+	s.recovered.Adopted += adopted
+	s.recovered.Instances += adopted
 	return nil
 }
 
@@ -449,52 +456,4 @@ func (s *Spool) adoptOne(tx *transaction, i *Instance) (already bool, err error)
 		return false, err
 	}
 	return false, tx.record(Event{At: s.now(), Kind: EventAdopted, Study: i.Study, InstanceID: i.ID})
-}
-
-// examine reads a file without a row. It fails only for one that is no Part 10
-// file of an instance: a data set that cannot be scanned was accepted once, and
-// is kept and forwarded like any other.
-func (s *Spool) examine(name ulid.ULID) (Instance, error) {
-	f, err := s.files.Open(instancePath(name))
-	if err != nil {
-		return Instance{}, err
-	}
-	defer f.Close()
-	meta, offset, err := dicom.ReadFileMeta(f)
-	if err != nil {
-		return Instance{}, err
-	}
-	if err := errors.Join(meta.SOPInstanceUID.Valid(), meta.SOPClassUID.Valid(), meta.TransferSyntaxUID.Valid()); err != nil {
-		return Instance{}, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return Instance{}, err
-	}
-	data := io.NewSectionReader(f, offset, info.Size()-offset)
-
-	syntax, known := dicom.LookupTransferSyntax(meta.TransferSyntaxUID)
-	if !known {
-		start := make([]byte, 8)
-		n, _ := data.ReadAt(start, 0) // what cannot be read now fails below
-		syntax = dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, start[:n])
-	}
-	// On an error the header holds what came before it, as it did on receipt.
-	header, _ := dicom.Scan(data, syntax, dicom.ScanOptions{Want: placesInstance})
-	i := s.describe(meta, header)
-	i.name, i.offset, i.ReceivedAt = name.String(), offset, received(name)
-
-	hash := sha256.New()
-	if _, err := data.Seek(0, io.SeekStart); err != nil {
-		return Instance{}, err
-	}
-	if i.Size, err = io.Copy(hash, data); err != nil {
-		return Instance{}, err
-	}
-	hash.Sum(i.SHA256[:0])
-	return i, nil
-}
-
-func placesInstance(t dicom.Tag) bool {
-	return t == dicom.TagStudyInstanceUID || t == dicom.TagSeriesInstanceUID
 }

@@ -50,7 +50,7 @@ func must(t testing.TB, err error) {
 
 func recovered(s *Spool) Recovery {
 	r := s.Recovery()
-	r.Elapsed = 0
+	r.Elapsed, r.Flush = 0, 0
 	return r
 }
 
@@ -362,7 +362,10 @@ func FuzzExamine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		s := &Spool{files: memory{content: content}, key: make([]byte, keySize)}
-		i, err := s.examine(ulid.MustParse("01JNA5Q7V0000000000000000A"))
+		i, err, unread := s.examine(ulid.MustParse("01JNA5Q7V0000000000000000A"))
+		if unread != nil {
+			t.Fatal(unread)
+		}
 		if err != nil {
 			if i != (Instance{}) {
 				t.Fatalf("an error and %+v", i)

@@ -79,6 +79,7 @@ type Spool struct {
 	key       []byte // of the pseudonyms
 	boot      uint64
 	recovered Recovery
+	patience  patience // of recovery
 
 	wake    wakeups
 	holds   holds
@@ -136,6 +137,10 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	}
 	if s.key, err = s.loadKey(); err != nil {
 		return nil, err
+	}
+	if s.recovered.Flush, err = measureFlush(s.dir); err != nil {
+		// The disk may be full; then there is all the more to be sent away.
+		s.log.Warn("the disk's flush time could not be measured", "err", err)
 	}
 	if err := s.recover(ctx); err != nil {
 		return nil, err
