@@ -113,7 +113,10 @@ func (s *Spool) Acknowledge(ctx context.Context, k alerts.Acknowledgement) error
 		}
 		_, err = tx.exec(`UPDATE alerts SET state = ?, acknowledged_at = ?, stated_at = ?, acknowledged_by = ?, acknowledged_via = ?, comment = ?
 				WHERE alert_id = ?`, a.state, instant(k.At), instant(k.StatedAt), k.By, k.Via, k.Comment, a.id)
-		return err
+		if err != nil {
+			return err
+		}
+		return s.note(tx, a.studyID)
 	})
 	if err != nil {
 		return fmt.Errorf("acknowledge an alert: %w", err)
@@ -163,7 +166,10 @@ func (s *Spool) Escalate(ctx context.Context, alertID string, level int, _ time.
 		if err != nil {
 			return err
 		}
-		return s.say(tx, key, a, alerts.TypeEscalate)
+		if err := s.say(tx, key, a, alerts.TypeEscalate); err != nil {
+			return err
+		}
+		return s.note(tx, a.studyID)
 	})
 	if err != nil {
 		return fmt.Errorf("escalate alert %s: %w", alertID, err)

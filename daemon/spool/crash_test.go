@@ -515,7 +515,7 @@ func (w *world) run(t *testing.T, c crash) (killed bool) {
 var ofRecovery = []string{
 	StepQuarantined, StepLedgerMovedAside,
 	StepAdopted + beforeCommit, StepAdopted, StepMissing + beforeCommit, StepMissing,
-	StepRecovered + beforeCommit, StepRecovered,
+	StepRecovered + beforeCommit, StepRecovered, StepRecalled + beforeCommit, StepRecalled,
 }
 
 func TestPromise1_AcknowledgedIsOnDisk(t *testing.T) {
@@ -557,6 +557,7 @@ var onceAShift = []string{
 	StepReportDelivered + beforeCommit, StepReportDelivered, StepTransactionsParked + beforeCommit, StepTransactionsParked,
 	StepSentIsDone + beforeCommit, StepSentIsDone, StepRequestsForgotten + beforeCommit, StepRequestsForgotten,
 	StepRemoving + beforeCommit, StepRemoving, StepRemovalSynced, StepRemoved + beforeCommit, StepRemoved,
+	StepJournalBegun + beforeCommit, StepJournalBegun,
 }
 
 // ruinLedger overwrites the ledger, its write-ahead log included.
@@ -577,22 +578,29 @@ func ruinLedger(t *testing.T, dir string) {
 func TestPromise1_CrashInRecovery(t *testing.T) {
 	damages := []struct {
 		name  string
+		at    string // where the shift was interrupted
 		steps []string
 		do    func(t *testing.T, dir string, w *world)
 	}{
-		{"ledger lost", []string{
+		{"ledger lost late", StepLegFailed, []string{
+			StepLedgerMovedAside, StepRecalled + beforeCommit, StepRecalled, StepAdopted + beforeCommit, StepAdopted,
+			StepRecovered + beforeCommit, StepRecovered,
+		}, func(t *testing.T, dir string, _ *world) {
+			ruinLedger(t, dir)
+		}},
+		{"ledger lost", StepFinding, []string{
 			StepLedgerMovedAside, StepAdopted + beforeCommit, StepAdopted, StepRecovered + beforeCommit, StepRecovered,
 		}, func(t *testing.T, dir string, _ *world) {
 			ruinLedger(t, dir)
 		}},
-		{"file lost", []string{StepMissing + beforeCommit, StepMissing}, func(t *testing.T, dir string, w *world) {
+		{"file lost", StepFinding, []string{StepMissing + beforeCommit, StepMissing}, func(t *testing.T, dir string, w *world) {
 			files, err := filepath.Glob(filepath.Join(dir, instancesDir, "*", "*"))
 			must(t, err)
 			must(t, os.Remove(files[0]))
 			clear(w.acked) // a technician, told of the loss, sends everything again
 			w.asked = false
 		}},
-		{"partial file", []string{StepQuarantined}, func(t *testing.T, dir string, _ *world) {
+		{"partial file", StepFinding, []string{StepQuarantined}, func(t *testing.T, dir string, _ *world) {
 			if err := os.WriteFile(filepath.Join(dir, incomingDir, "01JNA5Q7V0000000000000000A.part"), []byte("DICM"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -603,7 +611,7 @@ func TestPromise1_CrashInRecovery(t *testing.T) {
 			t.Run(damage.name+"/"+step, func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "spool")
 				w := newWorld(io.Discard)
-				if !w.run(t, crash{dir, StepFinding, 1}) { // all received, nothing done
+				if !w.run(t, crash{dir, damage.at, 1}) { // all received
 					t.Fatal("the shift was not interrupted")
 				}
 				damage.do(t, dir, w)

@@ -101,7 +101,10 @@ func (s *Spool) decide(tx *transaction, d Decision) (v Verdict, sent bool, err e
 	}
 	sent = v.Type != ""
 	if !d.Final {
-		return v, sent, nil
+		if sent {
+			err = s.note(tx, study.id)
+		}
+		return v, sent, err
 	}
 	told, err := s.decideOutcome(tx, study, d.Outcome, v)
 	if err != nil {
@@ -109,7 +112,12 @@ func (s *Spool) decide(tx *transaction, d Decision) (v Verdict, sent bool, err e
 	}
 	v.Closed = d.Revision == study.revision
 	if v.Closed {
-		_, err = tx.exec(`UPDATE studies SET open = 0 WHERE id = ?`, study.id)
+		if _, err = tx.exec(`UPDATE studies SET open = 0 WHERE id = ?`, study.id); err != nil {
+			return v, false, err
+		}
+	}
+	if sent || told {
+		err = s.note(tx, study.id)
 	}
 	return v, sent || told, err
 }

@@ -12,6 +12,8 @@
 //	<dir>/instances/<xx>/<ulid>.dcm acknowledged: Part 10 header, then the data set as it arrived
 //	<dir>/quarantine/               what recovery did not trust; never deleted by the program
 //	<dir>/ledger.db                 SQLite: studies, instances, legs, commitments, findings, alerts, outbox, events
+//	<dir>/journal.jsonl             what people were told and answered, should the ledger be lost
+//	<dir>/journal.begun             the same, while its first lines are written
 //	<dir>/pseudonym.key             the key of the study pseudonyms that logs carry
 //	<dir>/boot                      how often the spool was opened
 //	<dir>/lock                      held by the one process that uses the spool
@@ -47,7 +49,9 @@
 //     then left where it is until the next start, and reported.
 //   - A ledger that is missing or corrupt is moved to quarantine and rebuilt
 //     from the files: everything is then forwarded and analysed once more,
-//     which the standard permits, and alerts get the ids that they had.
+//     which the standard permits. Outcomes, alerts and answers come back from the
+//     journal: nothing is said twice but what the broker may not have, and what is
+//     said next goes on under the old ids and numbers.
 //   - A storage commitment that a peer has asked for is open until its report was
 //     delivered or is too old. What it says is looked up, and read from the disk,
 //     when it is said: a file that is not what arrived goes to quarantine, and is

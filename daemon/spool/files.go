@@ -15,6 +15,7 @@ import (
 type fileSystem interface {
 	Create(path string) (file, error) // new, mode 0600; fails if it exists
 	Open(path string) (file, error)   // for reading
+	Append(path string) (file, error) // for writing at its end; fails unless it exists
 	Rename(from, to string) error
 	Remove(path string) error
 	ReadDir(path string) ([]fs.DirEntry, error) // sorted by name
@@ -44,6 +45,10 @@ func openDisk(dir string) (*disk, error) {
 
 func (d *disk) Create(path string) (file, error) {
 	return d.root.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+}
+
+func (d *disk) Append(path string) (file, error) {
+	return d.root.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 }
 
 func (d *disk) Open(path string) (file, error) { return d.root.Open(path) }

@@ -151,7 +151,7 @@ func (s *Spool) index(tx *transaction, i *Instance, duplicate Duplicate) error {
 	if _, err := tx.exec(`INSERT INTO findings (instance_id, urgent) VALUES (?, ?)`, i.ID, study.urgent); err != nil {
 		return err
 	}
-	if study.decided {
+	if study.decided && s.recalled == nil {
 		if err := tx.record(Event{At: i.ReceivedAt, Kind: EventLateInstance, Study: i.Study, InstanceID: i.ID}); err != nil {
 			return err
 		}

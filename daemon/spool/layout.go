@@ -31,6 +31,8 @@ const (
 	lockName      = "lock"
 	bootName      = "boot"
 	flushName     = "flush"
+	journalName   = "journal.jsonl"
+	journalBegun  = "journal.begun"
 
 	incomingSuffix = ".part"
 	instanceSuffix = ".dcm"

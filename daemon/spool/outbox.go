@@ -47,7 +47,9 @@ func (s *Spool) MessageDelivered(ctx context.Context, id int64, at time.Time) er
 	err := s.write(ctx, durable, StepMessageDelivered, func(tx *transaction) error {
 		var delivered bool
 		var alertID, kind sql.NullString
-		err := tx.row(`SELECT delivered_at IS NOT NULL, alert_id, alert_type FROM outbox WHERE id = ?`, []any{id}, &delivered, &alertID, &kind)
+		var study sql.NullInt64
+		err := tx.row(`SELECT delivered_at IS NOT NULL, alert_id, alert_type, (SELECT s.id FROM studies s WHERE s.pseudonym = key)
+				FROM outbox WHERE id = ?`, []any{id}, &delivered, &alertID, &kind, &study)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ErrUnknownMessage
@@ -57,10 +59,15 @@ func (s *Spool) MessageDelivered(ctx context.Context, id int64, at time.Time) er
 		if _, err := tx.exec(`UPDATE outbox SET delivered_at = ?, attempts = attempts + 1, last_reason = '' WHERE id = ?`, instant(at), id); err != nil {
 			return err
 		}
-		if !alertID.Valid {
+		if alertID.Valid {
+			if err := tx.confirm(alertID.String, alerts.Type(kind.String), at); err != nil {
+				return err
+			}
+		}
+		if !study.Valid {
 			return nil
 		}
-		return tx.confirm(alertID.String, alerts.Type(kind.String), at)
+		return s.note(tx, study.Int64)
 	})
 	if err != nil {
 		return fmt.Errorf("record that message %d is delivered: %w", id, err)

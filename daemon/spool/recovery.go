@@ -26,6 +26,7 @@ type Recovery struct {
 	Folders       int  // folders that could not be read, likewise
 	Removed       int  // removals that had been decided, finished
 	LedgerRebuilt bool // the ledger was missing or corrupt
+	Recalled      int  // studies whose outcome and alerts the journal knew, where the ledger was empty
 
 	// Flush is how long the disk takes to make 4 KiB durable; 0 where it could
 	// not be measured.
@@ -43,6 +44,12 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := s.openOrRebuildLedger(ctx); err != nil {
 		return err
 	}
+	if err := s.recall(ctx); err != nil {
+		return err
+	}
+	if err := s.openJournal(ctx); err != nil {
+		return err
+	}
 	if err := s.quarantinePartial(); err != nil {
 		return err
 	}
@@ -56,6 +63,7 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := s.noteRecovery(ctx); err != nil {
 		return err
 	}
+	s.recalled = nil
 	s.recovered.Elapsed = time.Since(begin)
 	s.tellRecovery(ctx)
 	s.announce(s.recovered.Instances)
@@ -186,10 +194,13 @@ func (s *Spool) noteRecovery(ctx context.Context) error {
 	if n := s.recovered.Partial + s.recovered.Quarantined; n > 0 {
 		events = append(events, Event{At: s.now(), Kind: EventQuarantined, Detail: fmt.Sprintf("%d files", n)})
 	}
-	if len(events) == 0 {
+	if len(events) == 0 && len(s.recalled) == 0 {
 		return nil
 	}
 	return s.write(ctx, durable, StepRecovered, func(tx *transaction) error {
+		if err := s.settleRecalled(tx); err != nil {
+			return err
+		}
 		if s.recovered.LedgerRebuilt {
 			// How their associations ended is lost with the ledger. Most ended well.
 			if _, err := tx.exec(`UPDATE studies SET released = 1`); err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
-	"ichwatch/alerts"
 	"ichwatch/dimse/dicom"
 )
 
@@ -149,18 +148,6 @@ func TestRecoveryRebuildsTheLedger(t *testing.T) {
 				t.Error("the old ledger was not kept")
 			}
 		})
-	}
-}
-
-// TestPromise5_AlertKeepsItsIDThroughALostLedger: whoever has seen the alert
-// knows it again.
-func TestPromise5_AlertKeepsItsIDThroughALostLedger(t *testing.T) {
-	s := open(t, Options{})
-	send(t, s, newSlice("1.2", 1))
-	before := decide(t, s, early("1.2", "1.2.1.1"))
-	s = damage(t, s, func(dir string) { ruinLedger(t, dir) })
-	if after := decide(t, s, early("1.2", "1.2.1.1")); after != before || after.Type != alerts.TypeNew {
-		t.Errorf("verdict %+v, was %+v", after, before)
 	}
 }
 

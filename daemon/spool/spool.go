@@ -75,11 +75,13 @@ type Spool struct {
 
 	files     fileSystem
 	ledger    *ledger
+	journal   journal // guarded by ledger.writing
 	lock      *os.File
 	key       []byte // of the pseudonyms
 	boot      uint64
 	recovered Recovery
 	patience  patience // of recovery
+	recalled  []told   // likewise
 
 	wake    wakeups
 	holds   holds
@@ -162,6 +164,9 @@ func (s *Spool) release() error {
 	var errs []error
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.close())
+	}
+	if s.journal.file != nil {
+		errs = append(errs, s.journal.file.Close())
 	}
 	if closer, ok := s.files.(io.Closer); ok {
 		errs = append(errs, closer.Close())

@@ -36,6 +36,7 @@ const (
 	StepDecided          = "study decided"
 	StepMessageDelivered = "message delivered"
 	StepMessageFailed    = "message failed"
+	StepNoted            = "noted in the journal" // within the transactions that decide, deliver and answer
 	StepAcknowledged     = "alert acknowledged"
 	StepEscalated        = "alert escalated"
 
@@ -47,6 +48,8 @@ const (
 	StepAdopted          = "recover: files adopted"
 	StepMissing          = "recover: missing files recorded"
 	StepLedgerMovedAside = "recover: ledger moved aside"
+	StepJournalBegun     = "recover: journal begun"
+	StepRecalled         = "recover: journal taken over"
 	StepRecovered        = "recover: noted"
 	StepClockSetBack     = "schedules brought back to the present"
 
@@ -57,14 +60,14 @@ const (
 func Steps() []string {
 	steps := []string{
 		StepCreated, StepWritten, StepFileSynced, StepRenamed, StepDirectorySynced,
-		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside,
+		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside, StepNoted,
 	}
 	for _, transaction := range []string{
 		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry, StepLegsHeld,
 		StepLegSent, StepCommitmentRequested, StepCommitmentAsked, StepCommitmentFailed, StepCommitmentReported, StepSentIsDone, StepRequestsForgotten,
 		StepTransactionOpened, StepReportDelivered, StepReportFailed, StepTransactionsParked,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
-		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepRecovered, StepClockSetBack,
+		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepJournalBegun, StepRecalled, StepRecovered, StepClockSetBack,
 	} {
 		steps = append(steps, transaction+beforeCommit, transaction)
 	}

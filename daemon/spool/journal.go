@@ -1,0 +1,330 @@
+package spool
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"ichwatch/alerts"
+	"ichwatch/dimse/dicom"
+)
+
+// journal is the file beside the ledger that tells, should the ledger be lost,
+// what no instance tells: what people were told of a study, and what they
+// answered. A line is all that is known of one study at that moment; the last
+// line of a study holds. It is synced before the ledger's transaction is
+// committed: it may be ahead of the ledger, never behind.
+type journal struct {
+	file file
+	torn bool // it may end in the middle of a line
+}
+
+// told is a line of the journal.
+type told struct {
+	Study         dicom.UID    `json:"study_instance_uid"`
+	Instances     int          `json:"instances"` // that the study had then
+	FirstReceived time.Time    `json:"first_received"`
+	LastReceived  time.Time    `json:"last_received"`
+	Outcome       *toldOutcome `json:"outcome,omitempty"`
+	Alerts        []toldAlert  `json:"alerts,omitempty"`
+}
+
+type toldOutcome struct {
+	Message   json.RawMessage `json:"message"`
+	DecidedAt time.Time       `json:"decided_at"`
+	Delivered bool            `json:"delivered"`
+}
+
+// toldAlert is a row of alerts.
+type toldAlert struct {
+	AlertID         string          `json:"alert_id"`
+	Number          int             `json:"number"`
+	State           alerts.State    `json:"state"`
+	Message         json.RawMessage `json:"message"`
+	Delivered       bool            `json:"delivered"` // that message
+	RaisedAt        time.Time       `json:"raised_at"`
+	DeliveredAt     time.Time       `json:"delivered_at,omitzero"`
+	LevelSince      time.Time       `json:"level_since,omitzero"`
+	RetractedAt     time.Time       `json:"retracted_at,omitzero"`
+	AcknowledgedAt  time.Time       `json:"acknowledged_at,omitzero"`
+	StatedAt        time.Time       `json:"stated_at,omitzero"`
+	AcknowledgedBy  string          `json:"acknowledged_by,omitempty"`
+	AcknowledgedVia string          `json:"acknowledged_via,omitempty"`
+	Comment         string          `json:"comment,omitempty"`
+}
+
+// openJournal opens the journal for appending. One that is not there yet is
+// written from the ledger, under another name until it is whole.
+func (s *Spool) openJournal(ctx context.Context) error {
+	err := s.appendTo(journalName)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.files.Remove(journalBegun); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("begin the journal: %w", err)
+	}
+	f, err := s.files.Create(journalBegun)
+	if err != nil {
+		return fmt.Errorf("begin the journal: %w", classify(err))
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("begin the journal: %w", err)
+	}
+	if err := s.appendTo(journalBegun); err != nil {
+		return err
+	}
+	err = s.write(ctx, durable, StepJournalBegun, func(tx *transaction) error {
+		decided, err := collect(scanCount)(tx.query(`SELECT id FROM studies s WHERE outcome IS NOT NULL
+				OR EXISTS (SELECT 1 FROM alerts a WHERE a.study_id = s.id) ORDER BY id`))
+		if err != nil {
+			return err
+		}
+		for _, id := range decided {
+			if err := s.note(tx, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = s.files.Rename(journalBegun, journalName)
+	}
+	if err == nil {
+		err = s.files.SyncDir(".")
+	}
+	if err != nil {
+		return fmt.Errorf("begin the journal: %w", err)
+	}
+	return nil
+}
+
+// appendTo opens a file that is there as the journal.
+func (s *Spool) appendTo(name string) error {
+	f, err := s.files.Append(name)
+	if err != nil {
+		return fmt.Errorf("open the journal: %w", err)
+	}
+	s.journal = journal{file: f, torn: true} // an empty line does no harm
+	return nil
+}
+
+// append writes a line and makes it durable.
+func (j *journal) append(t told) error {
+	line, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	j.torn = true
+	if _, err := j.file.Write(line); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return err
+	}
+	j.torn = false
+	return nil
+}
+
+// note writes into the journal what the transaction is about to make of a study.
+func (s *Spool) note(tx *transaction, studyID int64) error {
+	t := told{}
+	var message []byte
+	var outcome toldOutcome
+	err := tx.row(`SELECT study_instance_uid, first_received, last_received, outcome_message, decided_at,
+			(SELECT count(*) FROM instances i WHERE i.study_id = s.id),
+			NOT EXISTS (SELECT 1 FROM outbox o WHERE o.key = s.pseudonym AND o.topic = ?2 AND o.delivered_at IS NULL)
+			FROM studies s WHERE id = ?1`, []any{studyID, alerts.TopicOutcome},
+		&t.Study, (*instant)(&t.FirstReceived), (*instant)(&t.LastReceived), &message, (*instant)(&outcome.DecidedAt),
+		&t.Instances, &outcome.Delivered)
+	if err != nil {
+		return err
+	}
+	if message != nil {
+		outcome.Message = message
+		t.Outcome = &outcome
+	}
+	t.Alerts, err = collect(scanToldAlert)(tx.query(`SELECT alert_id, number, state, message,
+			NOT EXISTS (SELECT 1 FROM outbox o WHERE o.alert_id = a.alert_id AND o.delivered_at IS NULL),
+			raised_at, delivered_at, level_since, retracted_at,
+			acknowledged_at, stated_at, acknowledged_by, acknowledged_via, comment
+			FROM alerts a WHERE study_id = ? ORDER BY number`, studyID))
+	if err != nil {
+		return err
+	}
+	if err := s.journal.append(t); err != nil {
+		return fmt.Errorf("write the journal: %w", classify(err))
+	}
+	s.hook(StepNoted)
+	return nil
+}
+
+func scanToldAlert(row scanner) (a toldAlert, err error) {
+	err = row.Scan(&a.AlertID, &a.Number, &a.State, (*[]byte)(&a.Message), &a.Delivered,
+		(*instant)(&a.RaisedAt), (*instant)(&a.DeliveredAt), (*instant)(&a.LevelSince), (*instant)(&a.RetractedAt),
+		(*instant)(&a.AcknowledgedAt), (*instant)(&a.StatedAt), &a.AcknowledgedBy, &a.AcknowledgedVia, &a.Comment)
+	return a, err
+}
+
+// readJournal returns the last line of each study, in the order in which the
+// studies were first told of. A line that cannot be read is skipped: a power cut
+// may have torn it.
+func (s *Spool) readJournal() ([]told, error) {
+	f, err := s.files.Open(journalName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var last []told
+	place := make(map[dicom.UID]int)
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		var t told
+		if json.Unmarshal(line, &t) == nil && t.Study.Valid() == nil {
+			at, known := place[t.Study]
+			if !known {
+				at = len(last)
+				place[t.Study] = at
+				last = append(last, told{})
+			}
+			last[at] = t
+		}
+		if err != nil {
+			return last, nil
+		}
+	}
+}
+
+// recall gives a ledger that is empty what the journal knows: outcomes, alerts
+// with their ids, numbers and answers. A message that the broker has not
+// confirmed, as far as the journal knows, is posted once more under its old
+// number. It comes before files are adopted, so that a ledger with instances has
+// been through it.
+func (s *Spool) recall(ctx context.Context) error {
+	studies, err := collect(scanCount)(s.ledger.queries.query(ctx, `SELECT count(*) FROM studies`))
+	if err != nil {
+		return fmt.Errorf("read the ledger: %w", err)
+	}
+	if studies[0] > 0 {
+		return nil
+	}
+	var lines []told
+	err = s.patience.with(func() (err error) {
+		lines, err = s.readJournal()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the journal of what people were told: %w", err)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	err = s.write(ctx, durable, StepRecalled, func(tx *transaction) error {
+		for _, t := range lines {
+			if err := s.recallStudy(tx, t); err != nil {
+				return fmt.Errorf("study %s: %w", s.Pseudonym(t.Study), err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take over the journal of what people were told: %w", err)
+	}
+	s.recalled = lines
+	s.recovered.LedgerRebuilt = true // perhaps by a start that was cut short
+	s.recovered.Recalled = len(lines)
+	return nil
+}
+
+func (s *Spool) recallStudy(tx *transaction, t told) error {
+	key := s.Pseudonym(t.Study)
+	result, err := tx.exec(`INSERT INTO studies (study_instance_uid, pseudonym, revision, open, first_received, last_received) VALUES (?, ?, 0, 0, ?, ?)`,
+		t.Study, key, instant(t.FirstReceived), instant(t.LastReceived))
+	if err != nil {
+		return err
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return err
+	}
+	for _, a := range t.Alerts {
+		if err := s.recallAlert(tx, id, key, a); err != nil {
+			return err
+		}
+	}
+	if t.Outcome == nil {
+		return nil
+	}
+	var m alerts.OutcomeMessage
+	if err := json.Unmarshal(t.Outcome.Message, &m); err != nil {
+		return fmt.Errorf("its outcome: %w", err)
+	}
+	_, err = tx.exec(`UPDATE studies SET outcome = ?, outcome_seq = ?, outcome_message = ?, decided_at = ? WHERE id = ?`,
+		m.Outcome, m.Seq, []byte(t.Outcome.Message), instant(t.Outcome.DecidedAt), id)
+	if err != nil || t.Outcome.Delivered {
+		return err
+	}
+	entry, err := m.Entry(key)
+	if err != nil {
+		return err
+	}
+	return s.post(tx, entry, nil)
+}
+
+func (s *Spool) recallAlert(tx *transaction, studyID int64, key string, a toldAlert) error {
+	raised := alert{id: a.AlertID, studyID: studyID, number: a.Number, state: a.State}
+	if err := json.Unmarshal(a.Message, &raised.message); err != nil {
+		return fmt.Errorf("alert %s: %w", a.AlertID, err)
+	}
+	_, err := tx.exec(`INSERT INTO alerts (alert_id, study_id, number, seq, level, state, message, raised_at, delivered_at, level_since,
+			retracted_at, acknowledged_at, stated_at, acknowledged_by, acknowledged_via, comment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		a.AlertID, studyID, a.Number, raised.message.Seq, raised.message.Level, a.State, []byte(a.Message), instant(a.RaisedAt), instant(a.DeliveredAt),
+		instant(a.LevelSince), instant(a.RetractedAt), instant(a.AcknowledgedAt), instant(a.StatedAt), a.AcknowledgedBy, a.AcknowledgedVia, a.Comment)
+	if err != nil {
+		return err
+	}
+	if a.State != alerts.StateRetracted {
+		if err := tx.hurry(studyID, true); err != nil {
+			return err
+		}
+	}
+	if a.Delivered {
+		return nil
+	}
+	entry, err := raised.message.Entry(key)
+	if err != nil {
+		return err
+	}
+	return s.post(tx, entry, &raised)
+}
+
+// settleRecalled keeps the outcome of a study of which files were removed before
+// the ledger was lost: what is left is a torso, and no ground to take a suspicion
+// back.
+func (s *Spool) settleRecalled(tx *transaction) error {
+	for _, t := range s.recalled {
+		if t.Outcome == nil {
+			continue
+		}
+		_, err := tx.exec(`UPDATE studies SET open = 0 WHERE study_instance_uid = ?
+				AND (SELECT count(*) FROM instances i WHERE i.study_id = studies.id) < ?`, t.Study, t.Instances)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
