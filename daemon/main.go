@@ -91,7 +91,7 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		ledgerCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		ledgerCommand(), queueCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
 		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
 	)
 	markUsageErrors(root)
@@ -117,6 +117,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	err := fmt.Errorf("unknown command %q", args[0])
+	cmd.SuggestionsMinimumDistance = 2 // letters
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -53,9 +54,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SERVERKEY", serverKey)
 			env.Setenv("CLIENT", client)
 			env.Setenv("CLIENTKEY", clientKey)
+			env.Setenv("PACS_PORT", dimsetest.FreePort(t))
 			return writePrivate(filepath.Join(env.WorkDir, "private.dcm"))
 		},
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"listens": listens, "exits": exits},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"listens": listens, "exits": exits, "until": until},
 		Condition: func(cond string) (bool, error) { return cond == "runtime" && library != "", nil },
 	})
 }
@@ -109,5 +111,27 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("%v: exit status %d, want %s", args[1:], got, args[0])
+	}
+}
+
+// until REGEXP PROGRAM ARGUMENTS... runs a program until its output matches, whatever its exit status.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP PROGRAM ARGUMENTS...")
+	}
+	wanted, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); ; {
+		_ = ts.Exec(args[1], args[2:]...) // what counts is what it says
+		if wanted.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("%v never said %s", args[1:], args[0])
+		}
 	}
 }

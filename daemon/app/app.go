@@ -44,22 +44,24 @@ type Options struct {
 
 // App is the daemon.
 type App struct {
-	cfg     *configs.Config
-	log     *slog.Logger
-	spool   *spool.Spool
-	server  *dimse.Server
-	tls     *tlsprofile.Credentials // of dicom.tls; nil: off
-	doors   []door                  // dicom.listen first
-	monLn   net.Listener            // nil: off
-	mqtt    *mqtt.Client
-	model   *model
-	forward []*forward.Forwarder
+	cfg       *configs.Config
+	log       *slog.Logger
+	spool     *spool.Spool
+	server    *dimse.Server
+	tls       *tlsprofile.Credentials // of dicom.tls; nil: off
+	doors     []door                  // dicom.listen first
+	monLn     net.Listener            // nil: off
+	controlLn net.Listener            // nil: it could not be opened
+	mqtt      *mqtt.Client
+	model     *model
+	forward   []*forward.Forwarder
 
 	provider   *commit.Provider // nil: off
 	requesters []*commit.Requester
 
 	monitor *monitor.Monitor
 	version string
+	started time.Time
 
 	self            dicom.AETitle // under which the daemon calls itself
 	selfCertificate tls.Certificate
@@ -71,7 +73,7 @@ type App struct {
 // New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
 // never called.
 func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error) {
-	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{}), version: o.Version}
+	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{}), version: o.Version, started: time.Now()}
 	a.close = sync.OnceValue(a.shut)
 	defer func() {
 		if err != nil {
@@ -87,6 +89,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}); err != nil {
 		return nil, err
 	}
+	a.openControl()
 	if err := a.spool.ClockSetBack(ctx); err != nil { // perhaps it was, while nobody was there
 		return nil, err
 	}
@@ -223,8 +226,12 @@ func (a *App) stages() [][]*stage {
 	if a.monLn != nil {
 		outside = append(outside, &stage{name: "monitor", run: func(ctx context.Context) error { return a.monitor.Serve(ctx, a.monLn) }})
 	}
+	base := []*stage{{name: "mqtt", run: a.mqtt.Run}}
+	if a.controlLn != nil {
+		base = append(base, &stage{name: "control", run: a.control})
+	}
 	return [][]*stage{
-		{{name: "mqtt", run: a.mqtt.Run}},
+		base,
 		{
 			{name: "courier", run: (&alerts.Courier{Outbox: a.spool, Publisher: a.mqtt, Log: a.log}).Run},
 			{name: "clock", run: a.watchClock},
@@ -331,7 +338,7 @@ func (a *App) Close() error { return a.close() }
 
 func (a *App) shut() error {
 	var errs []error
-	listeners := []net.Listener{a.monLn}
+	listeners := []net.Listener{a.monLn, a.controlLn}
 	for _, d := range a.doors {
 		listeners = append(listeners, d.ln)
 	}

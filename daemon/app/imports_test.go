@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"daemon":      {"configs", "models", "daemon/...", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/demo": {"configs", "models", "daemon/app", "daemon/spool", "daemon/phantom", "daemon/monitor", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/app": {
-		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console", "daemon/monitor",
+		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console", "daemon/monitor", "daemon/control",
 		"daemon/spool", "daemon/phantom", "dimse/...", "infer/...", "alerts/...",
 	},
 
@@ -45,6 +45,7 @@ var may = map[string][]string{
 	"daemon/commit":  station,
 	"daemon/console": station,
 	"daemon/monitor": station,
+	"daemon/control": station,
 
 	"daemon/spool":   {"dimse/...", "infer/...", "alerts/..."},
 	"daemon/phantom": {"dimse/...", "infer/..."},

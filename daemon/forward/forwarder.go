@@ -36,6 +36,25 @@ type Forwarder struct {
 
 	mu     sync.Mutex
 	status Status
+	nudge  chan struct{}
+}
+
+// TryNow ends the waiting after a failure, as if there had been none, and lets the
+// order of legs be looked up anew: a person has mended or changed something.
+func (f *Forwarder) TryNow() {
+	select {
+	case f.nudges() <- struct{}{}:
+	default: // one is waiting to be seen already
+	}
+}
+
+func (f *Forwarder) nudges() chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.nudge == nil {
+		f.nudge = make(chan struct{}, 1)
+	}
+	return f.nudge
 }
 
 // Status is how a Forwarder gets on with its destination.
@@ -75,7 +94,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			continue
 		}
 		for _, leg := range legs {
-			if ctx.Err() != nil || !r.walk(ctx, leg) {
+			if ctx.Err() != nil || r.nudged() || !r.walk(ctx, leg) {
 				break // and look again: the order may be another by now
 			}
 		}
@@ -217,7 +236,11 @@ func (r *run) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) b
 
 // park lets a person decide about the leg, and says so once for each reason.
 func (r *run) park(ctx context.Context, leg spool.Leg, status dimse.Status, reason string) bool {
-	if err := r.Spool.LegParked(r.sending, leg.ID, uint16(status), reason); err != nil {
+	err := r.Spool.LegParked(r.sending, leg.ID, uint16(status), reason)
+	if errors.Is(err, spool.ErrLegSettled) {
+		return true // a person was faster
+	}
+	if err != nil {
 		return r.failed(ctx, "a refused instance cannot be recorded; it will be sent again", err)
 	}
 	level := slog.LevelDebug
@@ -233,7 +256,8 @@ func (r *run) park(ctx context.Context, leg spool.Leg, status dimse.Status, reas
 // postpone lets the leg wait, and the destination.
 func (r *run) postpone(ctx context.Context, leg spool.Leg, status dimse.Status, cause error) bool {
 	next := time.Now().Add(r.legDelay(leg.Attempts))
-	if err := r.Spool.LegFailed(r.sending, leg.ID, uint16(status), cause.Error(), next); err != nil {
+	err := r.Spool.LegFailed(r.sending, leg.ID, uint16(status), cause.Error(), next)
+	if err != nil && !errors.Is(err, spool.ErrLegSettled) { // that is a person's doing, meanwhile
 		cause = errors.Join(cause, err)
 	}
 	return r.failed(ctx, "an instance could not be sent; it is kept and tried again", cause)
@@ -263,8 +287,25 @@ func (r *run) failed(ctx context.Context, what string, cause error) bool {
 		level = slog.LevelWarn
 	}
 	r.log.Log(ctx, level, what, "err", cause, "failures", failures, "wait", delay)
-	wait(ctx, delay)
+	t := time.NewTimer(delay)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.nudges():
+		r.circuit.Reset()
+	case <-t.C:
+	}
 	return false
+}
+
+// nudged reports whether TryNow was called since somebody last looked.
+func (r *run) nudged() bool {
+	select {
+	case <-r.nudges():
+		return true
+	default:
+		return false
+	}
 }
 
 // rest waits for work: a new leg, or one whose time comes. An association that
@@ -286,6 +327,8 @@ func (r *run) rest(ctx context.Context) {
 			return
 		case <-r.Spool.LegsAdded(r.Destination):
 			return
+		case <-r.nudges():
+			return
 		case <-due:
 			return
 		case <-idle:
@@ -294,14 +337,5 @@ func (r *run) rest(ctx context.Context) {
 				r.log.Info("the idle association did not end in good order", "err", err)
 			}
 		}
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

@@ -1,11 +1,14 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // fileSystem is the file layer below the instances: everything whose order and
@@ -69,4 +72,28 @@ func (d *disk) SyncDir(path string) error {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil
+}
+
+// openInstance opens the file of an instance. One that is cut short must not pass
+// for a shorter data set: it is as good as gone.
+func openInstance(files fileSystem, i Instance) (file, error) {
+	name, err := ulid.ParseStrict(i.name)
+	if err != nil {
+		return nil, fmt.Errorf("its name in the ledger is damaged: %w", err)
+	}
+	f, err := files.Open(instancePath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMissing
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != i.offset+i.Size {
+		err = fmt.Errorf("%w: there are %d bytes of %d", ErrMissing, info.Size(), i.offset+i.Size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 
 	"ichwatch/dimse/dicom"
 )
@@ -231,29 +228,7 @@ func (s *Spool) OpenDataSet(ctx context.Context, id int64) (*DataSet, error) {
 	return &DataSet{io.NewSectionReader(f, i.offset, i.Size), i, f}, nil
 }
 
-// openFile opens the file of an instance. One that is cut short must not pass
-// for a shorter data set: it is as good as gone.
-func (s *Spool) openFile(i Instance) (file, error) {
-	name, err := ulid.ParseStrict(i.name)
-	if err != nil {
-		return nil, fmt.Errorf("its name in the ledger is damaged: %w", err)
-	}
-	f, err := s.files.Open(instancePath(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrMissing
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != i.offset+i.Size {
-		err = fmt.Errorf("%w: there are %d bytes of %d", ErrMissing, info.Size(), i.offset+i.Size)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
+func (s *Spool) openFile(i Instance) (file, error) { return openInstance(s.files, i) }
 
 func (s *Spool) instance(ctx context.Context, id int64) (Instance, error) {
 	found, err := collect(scanInstance)(s.ledger.queries.query(ctx,
