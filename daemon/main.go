@@ -22,8 +22,8 @@ var version = "0.1.0-dev"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its surroundings as arguments. The exit codes: 0 done; 1 failed; 2 called wrongly; 3 of send and echo,
-// see exitRefused.
+// run is main with its surroundings as arguments. The exit codes: 0 done; 1 failed; 2 called wrongly; 3 done in part, see
+// exitRefused, exitUnbalanced and exitIncomplete. Those of status are level.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,7 +40,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
-		fmt.Fprintf(stderr, "ichwatch: %v\n", err)
+		if exit.error != nil {
+			fmt.Fprintf(stderr, "ichwatch: %v\n", err)
+		}
 		return exit.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "ichwatch: %v\n", err)
@@ -56,13 +58,21 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// exitError has an exit code of its own.
+// exitError has an exit code of its own; without an error all is said already.
 type exitError struct {
 	error
 	code int
 }
 
 func (e exitError) Unwrap() error { return e.error }
+
+// Error implements error.
+func (e exitError) Error() string {
+	if e.error == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.error.Error()
+}
 
 // exitRefused says that the peer was there and did not take everything.
 const exitRefused = 3
@@ -91,7 +101,7 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		ledgerCommand(), queueCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		statusCommand(), ledgerCommand(), queueCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
 		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
 	)
 	markUsageErrors(root)
@@ -141,5 +151,13 @@ func markUsageErrors(cmd *cobra.Command) {
 }
 
 func callError(c *cobra.Command, err error) error {
-	return usageError{fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
+	err = usageError{fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
+	if c.Annotations[usageIsUnknown] != "" {
+		return exitError{err, int(levelUnknown)}
+	}
+	return err
 }
+
+// usageIsUnknown annotates a command whose exit statuses are those of a monitoring
+// plugin: 2 would read as CRITICAL.
+const usageIsUnknown = "usage is unknown"

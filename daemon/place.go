@@ -15,7 +15,10 @@ import (
 )
 
 // place is a spool as a command names it: by the configuration, or by itself.
-type place struct{ config, dir string }
+type place struct {
+	config, dir string
+	cfg         *configs.Config // nil where it was not read
+}
 
 func (p *place) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&p.config, "config", "c", defaultConfig, "configuration, which names the spool")
@@ -31,7 +34,7 @@ func (p *place) find(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("%w (or name the spool with --spool)", reported(cmd, err))
 	}
-	p.dir = cfg.Spool.Dir
+	p.dir, p.cfg = cfg.Spool.Dir, cfg
 	return nil
 }
 
