@@ -125,6 +125,7 @@ type counts struct {
 type destination struct {
 	Name          string    `json:"name"`
 	Confirmed     int       `json:"confirmed"`
+	Sent          int       `json:"sent"` // and not committed yet, where the destination has to commit itself
 	Waiting       int       `json:"waiting"`
 	Parked        int       `json:"parked"`
 	LastConfirmed time.Time `json:"last_confirmed,omitzero"`
@@ -180,7 +181,7 @@ func newEntry(r spool.StudyRecord) entry {
 		Outcome: string(r.Outcome), Reason: r.Reason, DecidedAt: r.DecidedAt,
 	}
 	for _, l := range r.Legs {
-		e.Destinations = append(e.Destinations, destination{l.Destination, l.Done, l.Pending, l.Parked, l.LastDone})
+		e.Destinations = append(e.Destinations, destination{l.Destination, l.Done, l.Sent, l.Pending, l.Parked, l.LastDone})
 	}
 	for _, a := range r.Alerts {
 		e.Alerts = append(e.Alerts, alertEntry{
@@ -204,6 +205,7 @@ func (n *counts) add(m counts) {
 	for _, d := range m.Destinations {
 		sum := n.destination(d.Name)
 		sum.Confirmed += d.Confirmed
+		sum.Sent += d.Sent
 		sum.Waiting += d.Waiting
 		sum.Parked += d.Parked
 		if d.LastConfirmed.After(sum.LastConfirmed) {

@@ -50,7 +50,8 @@ func (b *books) table(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s, %s received = %d in the spool + %d removed after confirmation + %d lost\n",
 		count(t.Studies, "study", "studies"), count(t.Received, "instance", "instances"), t.Durable, t.Removed, t.Missing)
 	for _, d := range t.Destinations {
-		fmt.Fprintf(out, "%s: %d = %d confirmed + %d waiting + %d parked\n", d.Name, d.Confirmed+d.Waiting+d.Parked, d.Confirmed, d.Waiting, d.Parked)
+		fmt.Fprintf(out, "%s: %d = %d confirmed + %d sent and not committed + %d waiting + %d parked\n",
+			d.Name, d.Confirmed+d.Sent+d.Waiting+d.Parked, d.Confirmed, d.Sent, d.Waiting, d.Parked)
 	}
 	fmt.Fprintf(out, "analysis: %d = %d classified + %d not eligible + %d failed + %d waiting\n",
 		t.Received, t.Classified, t.Ineligible, t.Failed, t.Unanalysed)
@@ -89,8 +90,11 @@ func (n counts) spooled() string {
 
 func (d destination) cell() string {
 	parts := []string{strconv.Itoa(d.Confirmed)}
-	if d.Waiting == 0 && d.Parked == 0 && d.Confirmed > 0 {
+	if d.Sent == 0 && d.Waiting == 0 && d.Parked == 0 && d.Confirmed > 0 {
 		parts[0] += " at " + clockTime(d.LastConfirmed)
+	}
+	if d.Sent > 0 {
+		parts = append(parts, fmt.Sprintf("%d sent", d.Sent))
 	}
 	if d.Waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d waiting", d.Waiting))
@@ -148,13 +152,13 @@ func (e entry) acknowledged() string {
 	return clockTime(a.AcknowledgedAt) + " by " + a.AcknowledgedBy
 }
 
-// csv writes a line for each study, with four columns for each destination. Of
+// csv writes a line for each study, with five columns for each destination. Of
 // several alerts of a study it is the last.
 func (b *books) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	head := []string{"study", "study_instance_uid", "first_received", "last_received", "received", "durable", "removed", "missing"}
 	for _, d := range b.Totals.Destinations {
-		head = append(head, d.Name+"_confirmed", d.Name+"_waiting", d.Name+"_parked", d.Name+"_last_confirmed")
+		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_last_confirmed")
 	}
 	head = append(head, "classified", "ineligible", "failed", "unanalysed", "outcome", "reason", "decided_at",
 		"alert_id", "alert_state", "alert_finding", "alert_raised_at", "alert_delivered_at", "acknowledged_at", "acknowledged_by")
@@ -166,7 +170,7 @@ func (b *books) csv(out io.Writer) error {
 		line = append(line, numbers(e.Received, e.Durable, e.Removed, e.Missing)...)
 		for _, d := range b.Totals.Destinations {
 			d := e.destination(d.Name)
-			line = append(append(line, numbers(d.Confirmed, d.Waiting, d.Parked)...), stamp(d.LastConfirmed))
+			line = append(append(line, numbers(d.Confirmed, d.Sent, d.Waiting, d.Parked)...), stamp(d.LastConfirmed))
 		}
 		line = append(line, numbers(e.Classified, e.Ineligible, e.Failed, e.Unanalysed)...)
 		line = append(line, e.Outcome, e.Reason, stamp(e.DecidedAt))

@@ -26,8 +26,9 @@ func queueCommand() *cobra.Command {
 		Use:   "queue",
 		Short: "See and change what waits for the destinations",
 		Long: `A leg is the way of one instance to one destination. It is pending until the
-destination has confirmed the instance; parked where the destination has refused it
-for good, or where a person has parked it; and then done.
+destination has the instance; sent while the destination, where it has to, has not
+committed itself to keeping it; parked where the destination has refused it for
+good, or where a person has parked it; and then done.
 
 What is parked is kept, and never removed, until it is done. What a destination has
 refused is tried again at every start of the daemon, when the scanner sends it
@@ -68,7 +69,7 @@ func (s *selection) chosen(cmd *cobra.Command) error {
 }
 
 // legStates are the words of --state.
-var legStates = []string{string(spool.LegPending), string(spool.LegParked), string(spool.LegDone), "all"}
+var legStates = []string{string(spool.LegPending), string(spool.LegSent), string(spool.LegParked), string(spool.LegDone), "all"}
 
 // inStates narrows the selection to what --state says.
 func (s *selection) inStates(cmd *cobra.Command) error {
@@ -118,7 +119,9 @@ does not run; 2 called wrongly, or not confirmed.`,
   sudo ichwatch queue retry --all --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.run(cmd, "retry", func(l spool.LegRecord) bool { return l.State == spool.LegParked || !l.NextAttempt.IsZero() },
+			return c.run(cmd, "retry", func(l spool.LegRecord) bool {
+				return l.State == spool.LegParked || l.State != spool.LegDone && !l.NextAttempt.IsZero()
+			},
 				func(ctx context.Context, d *control.Client) (control.Changed, error) {
 					return d.Retry(ctx, control.Retry{Select: c.LegSelection})
 				})

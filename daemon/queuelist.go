@@ -27,7 +27,7 @@ func queueListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List what waits for the destinations, and why",
-		Long: `Lists the legs that are pending or parked: by destination, study, state and last
+		Long: `Lists the legs that are pending, sent or parked: by destination, study, state and last
 reason together, or each by itself. It works beside the daemon and without it, and
 changes nothing. CSV and JSON list each leg.`,
 		Example: `  sudo ichwatch queue list
@@ -51,7 +51,7 @@ changes nothing. CSV and JSON list each leg.`,
 	}
 	at.flags(cmd)
 	sel.flags(cmd)
-	cmd.Flags().StringSliceVar(&sel.states, "state", []string{string(spool.LegPending), string(spool.LegParked)}, "in these states only: "+words(legStates))
+	cmd.Flags().StringSliceVar(&sel.states, "state", []string{string(spool.LegPending), string(spool.LegSent), string(spool.LegParked)}, "in these states only: "+words(legStates))
 	cmd.Flags().BoolVar(&each, "each", false, "a line for each leg")
 	as.flag(cmd, formats...)
 	return cmd
@@ -83,7 +83,7 @@ func newLegLine(l spool.LegRecord) legLine {
 		Received: l.Instance.ReceivedAt, Urgent: l.Urgent, Attempts: l.Attempts,
 		LastReason: oneLine(l.LastReason), Gone: l.Gone, Done: l.DoneAt,
 	}
-	if l.State == spool.LegPending {
+	if l.State == spool.LegPending || l.State == spool.LegSent {
 		line.NextAttempt = l.NextAttempt
 	}
 	if l.LastStatus != 0 || l.State == spool.LegDone {
@@ -124,7 +124,7 @@ func (l legLine) state() string {
 
 func (l legLine) next() string {
 	switch {
-	case l.State != spool.LegPending:
+	case l.State != spool.LegPending && l.State != spool.LegSent:
 		return "-"
 	case l.NextAttempt.IsZero():
 		return "in its turn"

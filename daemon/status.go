@@ -173,6 +173,7 @@ type backlog struct {
 type queue struct {
 	Destination string    `json:"destination"`
 	Pending     backlog   `json:"pending"`
+	Sent        int       `json:"sent"` // of the pending ones: the destination has not committed itself yet
 	Parked      backlog   `json:"parked"`
 	Held        int       `json:"held"` // of the parked ones, by a person
 	LastDone    time.Time `json:"last_done,omitzero"`
@@ -229,7 +230,7 @@ func (o *outlook) read(ctx context.Context, r *spool.Reader, cfg *configs.Config
 	o.Stored, o.Bytes, o.Missing = view.Stored, view.Bytes, view.Missing
 	o.Slices, o.Messages = backlog(view.Slices), backlog(view.Messages)
 	for _, v := range view.Queues {
-		o.Queues = append(o.Queues, queue{v.Destination, backlog(v.Pending), backlog(v.Parked), v.Held, v.LastDone})
+		o.Queues = append(o.Queues, queue{v.Destination, backlog(v.Pending), v.Sent, backlog(v.Parked), v.Held, v.LastDone})
 	}
 	for _, a := range view.Alerts {
 		o.Alerts = append(o.Alerts, openAlert{a.AlertID, a.Study, string(a.State), a.Level, a.Finding, a.RaisedAt, a.Delivered})

@@ -64,7 +64,11 @@ func (o *outlook) disk() string {
 }
 
 func (o *outlook) queue(q queue) string {
-	text := fmt.Sprintf("%d pending%s; %d parked", q.Pending.Waiting, o.oldest(q.Pending), q.Parked.Waiting)
+	text := fmt.Sprintf("%d pending%s", q.Pending.Waiting, o.oldest(q.Pending))
+	if q.Sent > 0 {
+		text += fmt.Sprintf(", %d of them sent and not committed", q.Sent)
+	}
+	text += fmt.Sprintf("; %d parked", q.Parked.Waiting)
 	if q.Held > 0 {
 		text += fmt.Sprintf(", %d by hand", q.Held)
 	}

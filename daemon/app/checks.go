@@ -51,7 +51,7 @@ func (a *App) checks() []monitor.Check {
 			}
 			parked, err := a.spool.ParkedLegs(ctx)
 			if n := parked[f.Destination]; n > 0 {
-				return fmt.Errorf("refused %d instances for good, the log says why; they are kept, and tried again when the daemon starts anew", n)
+				return fmt.Errorf("%d instances are parked and kept; ichwatch queue list says why", n)
 			}
 			return err
 		}})

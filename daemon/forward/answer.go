@@ -20,7 +20,7 @@ const (
 func (v verdict) String() string {
 	return [...]string{
 		"confirmed: the destination has the instance", "tried again, ever more rarely and without end",
-		"parked with an alarm, until a person has mended the cause and starts the daemon anew",
+		"parked with an alarm, until a person has mended the cause and has it tried again (ichwatch queue retry, or a start of the daemon)",
 	}[v]
 }
 

@@ -248,7 +248,7 @@ func (r *run) park(ctx context.Context, leg spool.Leg, status dimse.Status, reas
 		level = slog.LevelError
 		r.alarmed[reason] = now
 	}
-	r.log.Log(ctx, level, "the destination refuses instances for good; they are kept, and tried again when the daemon starts anew",
+	r.log.Log(ctx, level, "the destination refuses instances for good; they are kept, and tried again when the daemon starts anew or by ichwatch queue retry",
 		"study", leg.Instance.Study, "instance", leg.Instance.ID, "reason", reason)
 	return true
 }

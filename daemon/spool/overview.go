@@ -24,7 +24,8 @@ type Overview struct {
 // Queue is what waits for one destination.
 type Queue struct {
 	Destination string
-	Pending     Backlog
+	Pending     Backlog // sent ones among them
+	Sent        int     // that the destination has not committed itself to yet
 	Parked      Backlog // held ones among them
 	Held        int     // parked by a person
 	LastDone    time.Time
@@ -80,13 +81,14 @@ func (r *Reader) Overview(ctx context.Context) (Overview, error) {
 const selectQueues = `SELECT l.destination,
 		count(*) FILTER (WHERE l.state NOT IN ('done', 'parked') AND i.state = 'stored'),
 		min(i.received_at) FILTER (WHERE l.state NOT IN ('done', 'parked') AND i.state = 'stored'),
+		count(*) FILTER (WHERE l.state = 'sent' AND i.state = 'stored'),
 		count(*) FILTER (WHERE l.state = 'parked'),
 		min(i.received_at) FILTER (WHERE l.state = 'parked'),
 		count(*) FILTER (WHERE l.held), max(l.done_at)
 	FROM legs l JOIN instances i ON i.id = l.instance_id GROUP BY l.destination ORDER BY l.destination`
 
 func scanQueue(row scanner) (q Queue, err error) {
-	err = row.Scan(&q.Destination, &q.Pending.Waiting, (*instant)(&q.Pending.Oldest),
+	err = row.Scan(&q.Destination, &q.Pending.Waiting, (*instant)(&q.Pending.Oldest), &q.Sent,
 		&q.Parked.Waiting, (*instant)(&q.Parked.Oldest), &q.Held, (*instant)(&q.LastDone))
 	return q, err
 }
