@@ -234,9 +234,15 @@ func (s *Spool) recall(ctx context.Context) error {
 		return nil
 	}
 	err = s.write(ctx, durable, StepRecalled, func(tx *transaction) error {
+		s.recalled = make([]told, 0, len(lines))
 		for _, t := range lines {
-			if err := s.recallStudy(tx, t); err != nil {
-				return fmt.Errorf("study %s: %w", s.Pseudonym(t.Study), err)
+			switch err := tx.apart(func() error { return s.recallStudy(tx, t) }); {
+			case errors.Is(classify(err), ErrFull):
+				return err
+			case err != nil: // no reason not to start
+				s.log.Error("what people were told of a study cannot be understood; it is analysed as if for the first time", "study", s.Pseudonym(t.Study), "err", err)
+			default:
+				s.recalled = append(s.recalled, t)
 			}
 		}
 		return nil
@@ -244,10 +250,24 @@ func (s *Spool) recall(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("take over the journal of what people were told: %w", err)
 	}
-	s.recalled = lines
 	s.recovered.LedgerRebuilt = true // perhaps by a start that was cut short
-	s.recovered.Recalled = len(lines)
+	s.recovered.Recalled = len(s.recalled)
 	return nil
+}
+
+// apart runs do so that its error undoes what it has done and nothing else.
+func (tx *transaction) apart(do func() error) error {
+	if _, err := tx.exec(`SAVEPOINT apart`); err != nil {
+		return err
+	}
+	err := do()
+	if err != nil {
+		if _, undone := tx.exec(`ROLLBACK TO apart`); undone != nil {
+			return errors.Join(err, undone)
+		}
+	}
+	_, released := tx.exec(`RELEASE apart`)
+	return errors.Join(err, released)
 }
 
 func (s *Spool) recallStudy(tx *transaction, t told) error {

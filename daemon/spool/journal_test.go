@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ichwatch/alerts"
+	"ichwatch/dimse/dicom"
 )
 
 // TestPromise5_AlertSurvivesALostLedger: whoever has seen the alert knows it
@@ -166,6 +167,39 @@ func TestJournalOfATornDisk(t *testing.T) {
 	}
 	s = damage(t, s, func(dir string) { ruinLedger(t, dir) })
 	if v := decide(t, s, early("1.2", "1.2.1.1")); v.AlertID != id || v.Seq != 4 || v.Type != "" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// Of a journal whose lines say what cannot be, the rest is taken over, and the daemon starts.
+func TestJournalThatSaysWhatCannotBe(t *testing.T) {
+	s := open(t, Options{})
+	for _, study := range []dicom.UID{"1.2", "1.3", "1.4", "1.5"} {
+		send(t, s, newSlice(study, 1))
+		decide(t, s, positive(study, 1, study+".1.2"))
+	}
+	s = damage(t, s, func(dir string) {
+		path := filepath.Join(dir, journalName)
+		content, err := os.ReadFile(path)
+		must(t, err)
+		for study, change := range map[string][2]string{
+			"1.2": {`"state":"new"`, `"state":"odd"`},
+			"1.3": {`"outcome":"POSITIVE"`, `"outcome":"MAYBE"`},
+			"1.4": {alerts.SchemaAlert, "other"},
+		} {
+			at := bytes.Index(content, []byte(`{"study_instance_uid":"`+study+`"`))
+			content = append(content[:at:at], bytes.Replace(content[at:], []byte(change[0]), []byte(change[1]), 1)...)
+		}
+		must(t, os.WriteFile(path, content, 0o600))
+		ruinLedger(t, dir)
+	})
+	if r := s.Recovery(); r.Recalled != 1 || r.Adopted != 4 {
+		t.Errorf("recovery %+v", r)
+	}
+	if study, err := s.Study(t.Context(), "1.5"); err != nil || study.Outcome != alerts.Positive {
+		t.Errorf("study %+v, %v", study, err)
+	}
+	if v := decide(t, s, early("1.2", "1.2.1.2")); v.Type != alerts.TypeNew {
 		t.Errorf("%+v", v)
 	}
 }
