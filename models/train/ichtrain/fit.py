@@ -167,8 +167,9 @@ def fit(
     final = run / "final.pt"
     f = recipe["stages"][stage]
     seed = [recipe["seed"], sum(stage.encode())]
+    seen = {k: v for k, v in recipe["manifest"].items() if k != "study_rule"}  # what a network sees of it
     key = digest(
-        [recipe[k] for k in ("seed", "model", "augmentation", "manifest")]
+        [seen, *(recipe[k] for k in ("seed", "model", "augmentation"))]
         + [f, stage, [(p.name, p.share, p.data.names, len(p.indices)) for p in parts]]
     )
     if final.exists() and torch.load(final, weights_only=False)["key"] == key:
