@@ -1,4 +1,4 @@
-"""python -m ichtrain STEP: prepare, fit, export, card; selftest checks the code itself."""
+"""python -m ichtrain STEP: from prepared studies to a model folder with its card; selftest checks the code itself."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def main() -> int:
     s.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     s.add_argument("--fold", required=True, help="the fold of patients to hold out: 0 to 4; or all: hold out nobody")
     step("crossval", "Figures and operating points from the held-out patients of all folds.")
+    s = step("ensemble", "What two recipes reach in cross-validation when their models answer as one.")
+    s.add_argument("--with", dest="other", type=Path, required=True, help="the other recipe; its work is the folder beside")
     step("stress", "The held-out patients again, changed as other hospitals' images differ.")
     step("pointing", "Whether the class activation maps fall on bleeds painted into held-out patients.")
     s = step("export", "Best weights to model.onnx and manifest.yaml, thresholds from the validation studies.")
@@ -73,6 +75,11 @@ def main() -> int:
         from .crossval import cross_validate
 
         cross_validate(recipe, work)
+    elif a.step == "ensemble":
+        from .ensemble import ensemble
+
+        other = recipes.load(a.other)
+        ensemble([recipe, other], [work, work.parent / other["name"]])
     elif a.step == "export":
         from .export import export
 

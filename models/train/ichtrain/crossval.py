@@ -8,6 +8,7 @@ use thresholds chosen on the other four.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,13 @@ def choose(h: HeldOut, slices: np.ndarray, rule: dict, point: dict) -> dict:
     return metrics.choose_point(calm, scores, bleeds, h.data.classes, point, rule)
 
 
-def judge(h: HeldOut, rule: dict, manifest: dict, point: dict) -> dict:
-    """What the thresholds of a point do to patients they were not chosen on: metrics.assess over all folds."""
+def judge(h: HeldOut, manifest: dict, choose_from: Callable[[np.ndarray], dict]) -> dict:
+    """What the thresholds that choose_from(slices) gives do to patients they were not chosen on: metrics.assess over all
+    folds."""
     flags = {k: [] for k in ("hit", "truth", "bleeds", "positive", "analysed")}
     for k in range(folds.FOLDS):
         there, here = np.flatnonzero(h.fold != k), np.flatnonzero(h.fold == k)
-        chosen = choose(h, there, rule, point)
+        chosen = choose_from(there)
         at = np.array([chosen["thresholds"][c] for c in h.data.classes[1:]])
         p, labels = h.probabilities[here], h.data.labels[here]
         hit = p[:, 1:] >= at
@@ -91,6 +93,16 @@ def judge(h: HeldOut, rule: dict, manifest: dict, point: dict) -> dict:
         "slice": {n: pair(hit[:, i], truth[:, i]) for i, n in enumerate(names)},
         "study": pair(np.array(flags["positive"])[analysed], np.array(flags["bleeds"])[analysed]),
         "not analysed": int((~analysed).sum()),
+    }
+
+
+def operating_point(h: HeldOut, manifest: dict, point: dict) -> dict:
+    """Thresholds from everybody, and what is expected of them."""
+    rule = manifest["study_rule"]
+    return {
+        "name": point["name"],
+        **choose(h, np.arange(len(h.data)), rule, point),
+        "expected": judge(h, manifest, lambda there: choose(h, there, rule, point)),
     }
 
 
@@ -138,10 +150,8 @@ def accuracy(h: HeldOut) -> dict:
 def cross_validate(recipe: dict, work: Path) -> dict:
     """Writes run/cross-validation.json: what the manifest, the card and the README quote."""
     h, m = HeldOut.load(recipe, work), recipe["manifest"]
-    rule, everything = m["study_rule"], np.arange(len(h.data))
-    points = []
-    for o in recipe["operating_points"]:
-        points.append({"name": o["name"], **choose(h, everything, rule, o), "expected": judge(h, rule, m, o)})
+    rule = m["study_rule"]
+    points = [operating_point(h, m, o) for o in recipe["operating_points"]]
     histories = [json.loads((work / "run" / f"fold-{k}" / "history.json").read_text()) for k in range(folds.FOLDS)]
     figures = {
         "auc": aucs(h, rule),

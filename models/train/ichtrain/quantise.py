@@ -8,6 +8,7 @@ of the loss is said of patients.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -19,9 +20,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from . import folds
-from .crossval import HeldOut, aucs, choose, judge
+from .crossval import HeldOut, aucs, operating_point
 from .data import Set
 from .export import ATTRIBUTION, CROSS_VALIDATION, PATIENT_USE, predict, to_onnx, trained, write_folder
+from .patientcard import int8_card
 from .preprocess import Preprocessor
 from .recipe import write_atomically
 from .stages import PATIENTS
@@ -83,7 +85,7 @@ def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) 
         here = folds.inside(data, fold_of, k)
         np.savez(path, probabilities=predict(small, data, here, m, threads), indices=here)
     before, after = HeldOut.load(recipe, work), HeldOut.load(recipe, work, HELD_OUT)
-    rule, everything = m["study_rule"], np.arange(len(data))
+    rule = m["study_rule"]
     patients = {c: len(set(data.study[data.labels[:, i]])) for i, c in enumerate(data.classes)}
     lost, a, b = {}, aucs(before, rule), aucs(after, rule)
     for name in a:
@@ -99,14 +101,9 @@ def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) 
     )
     points = []
     for o in recipe["operating_points"]:
-        stated = judge(after, rule, m, o)
-        points.append(
-            {
-                "name": o["name"],
-                **choose(after, everything, rule, o),
-                "expected": {"protocol": CROSS_VALIDATION, "slice": stated["slice"], "study": stated["study"]},
-            }
-        )
+        point = operating_point(after, m, o)
+        stated = {k: point["expected"][k] for k in ("slice", "study")}
+        points.append({**point, "expected": {"protocol": CROSS_VALIDATION, **stated}})
     provenance = {
         "data": ATTRIBUTION,
         "quantised": f"int8 QDQ of {recipe['name']}, calibrated on {CALIBRATION} slices; AUC lost in cross-validation: "
@@ -114,3 +111,5 @@ def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) 
     }
     named = {**recipe, "manifest": {**m, "architecture": m["architecture"] + ", int8"}}
     write_folder(named, folder, recipe["name"] + "-int8", small, points, provenance, PATIENT_USE)
+    text = int8_card(recipe["name"], hashlib.sha256(small).hexdigest(), len(small), a, b, points)
+    write_atomically(folder / "MODEL_CARD.md", text)
