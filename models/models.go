@@ -1,5 +1,5 @@
 // Package models carries the model that ships inside the binary: small, trained on phantoms alone, for the demo and
-// for commissioning. Models for use are folders on disk, named in the configuration.
+// for commissioning. The others beside it are folders to be installed, named in the configuration.
 package models
 
 import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ def paper_table(paper: dict, classes: list[str]) -> str:
     lines = ["| class | sensitivity | specificity | AUC |", "|---|---|---|---|"]
     for name in classes:
         f = paper[name]
-        lines.append(f"| {name} | {number(f['sensitivity'])} | {number(f['specificity'])} | {f['auc']:.3f} |")
+        auc = "-" if math.isnan(f["auc"]) else f"{f['auc']:.3f}"
+        lines.append(f"| {name} | {number(f['sensitivity'])} | {number(f['specificity'])} | {auc} |")
     return "\n".join(lines)
 
 
