@@ -371,10 +371,11 @@ func TestStoreFromABadSource(t *testing.T) {
 	for i, source := range []io.Reader{
 		io.MultiReader(bytes.NewReader(make([]byte, 300_000)), iotest.ErrReader(os.ErrClosed)),
 		bytes.NewReader(make([]byte, 300_001)),
+		io.MultiReader(bytes.NewReader(make([]byte, 300_000)), iotest.ErrReader(io.ErrUnexpectedEOF)), // a file cut short
 	} {
 		a := dial(t, s)
 		_, err := a.Store(t.Context(), ctRequest(), source)
-		if want := []error{os.ErrClosed, pdu.ErrOddLength}[i]; !errors.Is(err, want) {
+		if want := []error{os.ErrClosed, pdu.ErrOddLength, io.ErrUnexpectedEOF}[i]; !errors.Is(err, want) {
 			t.Errorf("Store: %v, want %v", err, want)
 		}
 		var aborted *dimse.AbortedError

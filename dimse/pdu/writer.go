@@ -22,6 +22,9 @@ const (
 	// writeBuffer gathers PDUs of a peer that accepts short ones only: it is
 	// the writes to the socket that cost, not the PDUs.
 	writeBuffer = 64 << 10
+
+	// maxIdleReads is how often in a row a reader may yield nothing.
+	maxIdleReads = 100
 )
 
 // ErrOddLength: a data set of odd length cannot be sent, as a fragment must be
@@ -103,9 +106,8 @@ func (w *Writer) WriteDataSet(contextID uint8, r io.Reader) (int64, error) {
 		at := len(w.buf) + header
 		room := w.buf[at : at+fragment+1] // within the capacity
 		copy(room, ahead[:have])
-		n, err := io.ReadFull(r, room[have:])
-		n += have
-		last := err == io.EOF || err == io.ErrUnexpectedEOF
+		n, err := fill(r, room, have)
+		last := err == io.EOF
 		switch {
 		case last && n%2 != 0:
 			return total, &SourceError{ErrOddLength}
@@ -123,6 +125,27 @@ func (w *Writer) WriteDataSet(contextID uint8, r io.Reader) (int64, error) {
 			return total, nil
 		}
 	}
+}
+
+// fill reads into room beyond the n bytes that it holds, until it is full. Other
+// than with io.ReadFull, io.EOF means the end of r and nothing else does: a file
+// that was cut short says io.ErrUnexpectedEOF.
+func fill(r io.Reader, room []byte, n int) (int, error) {
+	for idle := 0; n < len(room); idle++ {
+		m, err := r.Read(room[n:])
+		n += m
+		switch {
+		case err == io.EOF && n == len(room):
+			return n, nil // it comes again
+		case err != nil:
+			return n, err
+		case m > 0:
+			idle = 0
+		case idle == maxIdleReads:
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, nil
 }
 
 // reserve makes room for n more bytes: in a new buffer while the old one is
