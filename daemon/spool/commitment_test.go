@@ -591,3 +591,24 @@ func TestCommitmentWhenTheClockIsSetBack(t *testing.T) {
 		t.Errorf("settled %+v, %v", settled, err)
 	}
 }
+
+// An instance that a report calls both committed and failed is not committed.
+func TestReportThatContradictsItself(t *testing.T) {
+	c := newClock()
+	s := open(t, Options{Now: c.now})
+	ctx := t.Context()
+	for n := range 2 {
+		i, _ := send(t, s, newSlice("1.2", byte(n)))
+		must(t, s.LegSent(ctx, legOf(t, s, i), 0, c.now(), c.now()))
+	}
+	rq, err := s.RequestCommitment(ctx, "pacs", c.now(), c.in(time.Hour), 10)
+	must(t, err)
+	r := &commitment.Result{
+		TransactionUID: rq.TransactionUID, Committed: rq.References,
+		Failed: []commitment.Failure{{Reference: rq.References[0], Reason: command.StatusNoSuchSOPInstance}},
+	}
+	settled, err := s.CommitmentReported(ctx, r, c.now(), c.now(), func(command.Status, int) LegState { return LegPending })
+	if want := (Settled{Done: 1, Again: 1}); err != nil || settled != want {
+		t.Errorf("settled %+v, %v, want %+v", settled, err, want)
+	}
+}

@@ -200,9 +200,10 @@ type Settled struct {
 type JudgeFailure func(reason command.Status, refused int) LegState
 
 // CommitmentReported settles what a report says, durably. What is committed is
-// done, even where the report is late and the request long over. What failed is
-// done with as judge says, and what the report leaves out is asked for again;
-// neither before next. The error matches ErrUnknownTransaction.
+// done, even where the report is late and the request long over. What failed, be
+// it called committed too, is done with as judge says, and what the report
+// leaves out is asked for again; neither before next. The error matches
+// ErrUnknownTransaction.
 func (s *Spool) CommitmentReported(ctx context.Context, r *commitment.Result, at, next time.Time, judge JudgeFailure) (settled Settled, err error) {
 	var destination string
 	err = s.write(ctx, durable, StepCommitmentReported, func(tx *transaction) error {
@@ -217,7 +218,14 @@ func (s *Spool) CommitmentReported(ctx context.Context, r *commitment.Result, at
 		if err != nil {
 			return err
 		}
+		failed := map[dicom.UID]bool{}
+		for _, f := range r.Failed {
+			failed[f.SOPInstanceUID] = true
+		}
 		for _, c := range r.Committed {
+			if failed[c.SOPInstanceUID] {
+				continue // what a report contradicts itself about is not safe there
+			}
 			result, err := tx.exec(`UPDATE legs SET state = 'done', last_reason = '', done_at = ?1, request_id = NULL
 					WHERE destination = ?2 AND state = 'sent' AND sent_at <= ?3
 						AND instance_id IN (SELECT id FROM instances WHERE sop_instance_uid = ?4 AND sop_class_uid = ?5)`,
