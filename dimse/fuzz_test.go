@@ -75,12 +75,10 @@ func FuzzConnection(f *testing.F) {
 		if r.opened != len(r.closed) {
 			t.Errorf("%d associations opened, %d closed", r.opened, len(r.closed))
 		}
-		if n := len(c.requests) + len(c.results); n > 0 && !bytes.ContainsFunc(script, func(c rune) bool { return c == dimsetest.LastData }) {
-			t.Errorf("%d storage commitments without a last fragment", n)
-		}
+		whole := len(c.requests) + len(c.results)
 		for _, o := range r.objects {
-			if o.err == nil && !bytes.ContainsFunc(script, func(c rune) bool { return c == dimsetest.LastData }) {
-				t.Error("an object without a last fragment counts as whole")
+			if o.err == nil {
+				whole++
 			}
 			if len(o.data) > len(script) {
 				t.Errorf("an object of %d bytes out of %d", len(o.data), len(script))
@@ -89,5 +87,53 @@ func FuzzConnection(f *testing.F) {
 				t.Errorf("the Handler was given %v", err)
 			}
 		}
+		if n := lastFragments(script); whole > n {
+			t.Errorf("%d objects and storage commitments count as whole, with %d last fragments", whole, n)
+		}
 	})
+}
+
+// lastFragments counts the data PDVs of a script that are the last ones of their
+// data sets, to the first PDU that cannot be read.
+func lastFragments(script []byte) (n int) {
+	r := pdu.NewReader(bytes.NewReader(script), 0)
+	for {
+		p, err := r.Next()
+		if err != nil {
+			return n
+		}
+		if p.Type() != pdu.TypePDataTF {
+			continue
+		}
+		for {
+			v, err := r.NextPDV()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return n
+			}
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				return n
+			}
+			if !v.Command && v.Last {
+				n++
+			}
+		}
+	}
+}
+
+// A command in fragments has no last fragment of data, whatever its bytes are.
+func TestLastFragments(t *testing.T) {
+	command := commandPDU(t, 3, storeRQ())
+	if !bytes.Contains(command, []byte{dimsetest.LastData}) {
+		t.Error("the command has no byte that looks like a last fragment of data")
+	}
+	part := dimsetest.PData(dimsetest.PDV(3, 0, []byte{2, 2}))
+	whole := dimsetest.PData(dimsetest.PDV(3, 0, []byte{2, 2}), dimsetest.PDV(3, dimsetest.LastData, []byte{2, 2}))
+	for want, script := range [][]byte{slices.Concat(command, part), slices.Concat(command, whole), slices.Concat(command, whole, whole, whole[:len(whole)-1])} {
+		if n := lastFragments(script); n != want {
+			t.Errorf("%d last fragments in %x, want %d", n, script, want)
+		}
+	}
 }
