@@ -159,7 +159,7 @@ func (p *Provider) report(ctx context.Context, a *dimse.Association, t spool.Com
 		return err
 	}
 	answered, err := a.EventReport(ctx, eventReport(result), result.Encode)
-	if err == nil && answered.Status.IsFailure() {
+	if err == nil && !answered.Status.IsDone() {
 		err = &refusedError{answered}
 	}
 	if err != nil {

@@ -155,7 +155,7 @@ func (p *Provider) NextEventReport(ctx context.Context, a *dimse.Association) *d
 		return &dimse.EventReport{
 			NEventReportRQ: eventReport(result), Information: result.Encode,
 			Done: func(s dimse.Status, err error) {
-				if err == nil && s.IsFailure() {
+				if err == nil && !s.IsDone() {
 					err = &refusedError{dimse.Result{Status: s}}
 				}
 				if err := p.ended(ctx, t, result, log, err, time.Now()); err != nil {

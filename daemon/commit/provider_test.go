@@ -247,3 +247,46 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// A peer that answers with neither success nor a warning has not taken the report, and a destination has not taken the
+// request, even where the status is no failure.
+func TestWhatIsNotDoneIsTriedAgain(t *testing.T) {
+	for _, status := range []dimse.Status{command.StatusCancel, command.StatusPending, 0xFF01, 0xFFFF} {
+		s := newSpool(t)
+		sop := store(t, s, 1)
+		scanner := &peer{taken: func(n int, _ *dimse.Association) (dimse.Status, bool) {
+			if n < 3 {
+				return status, true
+			}
+			return dimse.StatusSuccess, true
+		}}
+		p := &Provider{Spool: s, SameAssociation: true, Peers: at(scanner.listen(t, "CT1"))}
+		addr := provide(t, p)
+		stop := start(t, p.Run)
+		a, _ := ask(t, addr, &commitment.Request{TransactionUID: "1.9", References: references(sop)})
+		if came, err := a.AwaitEventReport(t.Context(), dimsetest.Timeout, scanner); !came || err != nil {
+			t.Fatalf("%v: report %t, %v", status, came, err)
+		}
+		eventually(t, "the report is taken", func() bool { return len(open(t, s)) == 0 })
+		stop()
+		if n := len(scanner.results()); n != 3 {
+			t.Errorf("%v: %d reports, want one over the same association, and two over new ones", status, n)
+		}
+
+		pacs := &peer{
+			action: func(n int, _ *commitment.Request) dimse.Status {
+				if n == 1 {
+					return status
+				}
+				return dimse.StatusSuccess
+			},
+			report: func(_ int, rq *commitment.Request) *commitment.Result { return all(rq) },
+		}
+		q := requester(s, pacs.listen(t, "PACS"))
+		q.Wait = 100 * time.Millisecond
+		forward(t, s)
+		stop = start(t, q.Run)
+		eventually(t, "it is committed", func() bool { return legs(t, s) == spool.LegCount{Done: 1} })
+		stop()
+	}
+}

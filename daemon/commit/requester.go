@@ -148,7 +148,7 @@ func (r *Requester) request(ctx context.Context, rq *commitment.Request) (_ *dim
 	result, err := a.Action(ctx, dimse.NActionRQ{
 		SOPClassUID: dicom.StorageCommitmentPushModel, SOPInstanceUID: dicom.StorageCommitmentPushModelInstance, ActionTypeID: commitment.ActionRequest,
 	}, rq.Encode)
-	if err == nil && result.Status.IsFailure() {
+	if err == nil && !result.Status.IsDone() {
 		err = &refusedError{result}
 	}
 	if err == nil {

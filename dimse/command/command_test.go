@@ -119,7 +119,7 @@ func TestCommandDataSetType(t *testing.T) {
 		}
 	}
 	// A response that announces a data set must not be taken for one without.
-	m, err := command.Unmarshal(dimsetest.Hex(t, "0000 0001 02000000 0180  0000 0008 02000000 0000"))
+	m, err := command.Unmarshal(dimsetest.Hex(t, "0000 0001 02000000 0180  0000 2001 02000000 0100  0000 0008 02000000 0000  0000 0009 02000000 0000"))
 	if err != nil || !m.HasDataSet() {
 		t.Errorf("C-STORE-RSP with a data set: %v, %v", m, err)
 	}
@@ -147,6 +147,30 @@ func TestMalformed(t *testing.T) {
 	} {
 		if m, err := command.Unmarshal(dimsetest.Hex(t, test.hex)); !errors.Is(err, command.ErrInvalid) {
 			t.Errorf("%s: %v, %v, want ErrInvalid", test.name, m, err)
+		}
+	}
+}
+
+// A response whose Status, or whose request, is not exactly one is none: it must
+// not count as 0000H, Success.
+func TestResponseWithoutStatus(t *testing.T) {
+	const id, none, status = "0000 2001 02000000 0100", "0000 0008 02000000 0101", "0000 0009 02000000 0000"
+	for _, field := range []string{"0180", "3080", "0081", "3081", "2080", "2081"} { // C-STORE, C-ECHO, N-EVENT-REPORT, N-ACTION, C-FIND, N-SET
+		field = "0000 0001 02000000 " + field
+		if _, err := command.Unmarshal(dimsetest.Hex(t, field+id+none+status)); err != nil {
+			t.Errorf("%s: %v", field, err)
+		}
+		for name, hex := range map[string]string{
+			"no Status":            field + id + none,
+			"an empty Status":      field + id + none + "0000 0009 00000000",
+			"two Statuses":         field + id + none + "0000 0009 04000000 0000 0000",
+			"no Message ID":        field + none + status,
+			"an empty Message ID":  field + "0000 2001 00000000" + none + status,
+			"Message IDs of three": field + "0000 2001 06000000 0100 0100 0100" + none + status,
+		} {
+			if m, err := command.Unmarshal(dimsetest.Hex(t, hex)); !errors.Is(err, command.ErrInvalid) {
+				t.Errorf("%s, %s: %v, %v, want ErrInvalid", field, name, m, err)
+			}
 		}
 	}
 }
@@ -206,6 +230,9 @@ func TestStatus(t *testing.T) {
 		{0xFE00, "FE00H (Cancel)", false, false},
 		{0x0999, "0999H (Failure)", false, true},
 	} {
+		if done := test.warning || test.status == command.StatusSuccess; test.status.IsDone() != done {
+			t.Errorf("%s, done %t, want %t", test.status, !done, done)
+		}
 		if s := test.status; s.String() != test.text || s.IsWarning() != test.warning || s.IsFailure() != test.failure {
 			t.Errorf("%s, warning %t, failure %t, want %+v", s, s.IsWarning(), s.IsFailure(), test)
 		}

@@ -21,8 +21,9 @@ var (
 )
 
 // Unmarshal decodes a command set. It asks for what is needed to go on, Command
-// Field and Command Data Set Type; whether a message has all that its service
-// demands is for the caller to judge. Elements that the message has no field
+// Field and Command Data Set Type, and of a response Message ID Being Responded
+// To and Status (PS3.7 section E.1); whether a message has all that its service
+// demands beyond that is for the caller to judge. Elements that the message has no field
 // for are skipped.
 func Unmarshal(b []byte) (Message, error) {
 	if err := walk(b); err != nil {
@@ -36,6 +37,14 @@ func Unmarshal(b []byte) (Message, error) {
 	for _, tag := range []dicomtag.Tag{dicomtag.CommandField, dicomtag.CommandDataSetType} {
 		if _, ok := set[tag].(uint16); !ok {
 			return nil, fmt.Errorf("%w: no %s", ErrInvalid, dicomtag.DebugString(tag))
+		}
+	}
+	// A response without a Status must not be taken for 0000H, Success.
+	if field.IsResponse() {
+		for _, tag := range []dicomtag.Tag{dicomtag.MessageIDBeingRespondedTo, dicomtag.Status} {
+			if _, ok := set[tag].(uint16); !ok {
+				return nil, fmt.Errorf("%w: a response without exactly one %s", ErrInvalid, dicomtag.DebugString(tag))
+			}
 		}
 	}
 	hasDataSet := dataSetType != noDataSet

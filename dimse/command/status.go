@@ -120,6 +120,10 @@ func (s Status) IsWarning() bool {
 // IsPending reports whether further responses follow: FF00H and FF01H.
 func (s Status) IsPending() bool { return s == 0xFF00 || s == 0xFF01 }
 
+// IsDone reports whether the operation was done, with a remark or without.
+// What is neither done nor a failure was canceled, or is pending.
+func (s Status) IsDone() bool { return s == StatusSuccess || s.IsWarning() }
+
 // IsFailure reports whether the operation was not done.
 func (s Status) IsFailure() bool {
 	return s != StatusSuccess && s != StatusCancel && !s.IsWarning() && !s.IsPending()
