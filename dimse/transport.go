@@ -140,6 +140,10 @@ func (t *transport) Read(b []byte) (int, error) {
 		defer t.mu.Unlock()
 		return 0, t.interrupted
 	}
+	pace := t.pace
+	if t.last {
+		pace = nil // what is thrown away need not be slow
+	}
 	begun := time.Now()
 	deadline := t.until
 	if t.phase != phaseTimer {
@@ -153,8 +157,8 @@ func (t *transport) Read(b []byte) (int, error) {
 		t.acknowledge()
 	}
 	spent := time.Since(begun)
-	if t.pace != nil && n > 0 {
-		t.pace(n) // our time, not the peer's
+	if pace != nil && n > 0 {
+		pace(n) // our time, not the peer's
 	}
 
 	t.mu.Lock()

@@ -74,3 +74,25 @@ func TestARTIMHoldsAgainstAFloodOfBytesOverTCP(t *testing.T) {
 	conn.Close()
 	<-done
 }
+
+// What comes after our last word is thrown away, and not paced: ARTIM ends it.
+func TestNothingIsPacedWhenWeTakeLeave(t *testing.T) {
+	for name, end := range map[string]func(*transport){
+		"leave":     func(c *transport) { c.leave(time.Minute) },
+		"lastWords": func(c *transport) { c.lastWords(time.Minute) },
+	} {
+		ours, theirs := net.Pipe()
+		go func() { _, _ = theirs.Write([]byte{1, 2}) }()
+		paced := 0
+		c := &transport{conn: ours, pace: func(n int) { paced += n }}
+		c.timer(time.Minute)
+		for range 2 {
+			if _, err := c.Read(make([]byte, 1)); err != nil || paced != 1 {
+				t.Errorf("%s: Read: %v, with %d bytes paced, want 1", name, err, paced)
+			}
+			end(c)
+		}
+		ours.Close()
+		theirs.Close()
+	}
+}
