@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -364,4 +365,15 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// An address or network of IPv4 in the form that IPv6 has for it is one of IPv4.
+func TestMappedAddresses(t *testing.T) {
+	c, err := configs.Parse("x", []byte("dicom:\n  peers:\n    - {name: ct1, ae_title: CT1, addresses: ['::ffff:192.0.2.10', '::ffff:192.0.2.0/120', '2001:db8::/64']}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(c.DICOM.Peers[0].Prefixes()), "[192.0.2.10/32 192.0.2.0/24 2001:db8::/64]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 }

@@ -65,10 +65,15 @@ func (p *Peer) Prefixes() []netip.Prefix {
 	return prefixes
 }
 
-// parsePrefix reads 192.0.2.10, 192.0.2.0/24 and the same of IPv6.
+// parsePrefix reads 192.0.2.10, 192.0.2.0/24 and the same of IPv6. IPv4 in the
+// form that IPv6 has for it becomes IPv4.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
-		return netip.ParsePrefix(s)
+		prefix, err := netip.ParsePrefix(s)
+		if err == nil && prefix.Addr().Is4In6() && prefix.Bits() >= 96 { // as addresses are compared
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
+		return prefix, err
 	}
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
