@@ -215,6 +215,9 @@ func (a *Association) tellUnsupported(ctx context.Context, m command.Message) {
 
 func (s *Server) echo(ctx context.Context, a *Association, pc *PresentationContext, m *command.CEchoRQ) error {
 	status := s.checkClass(a, pc, m.AffectedSOPClassUID)
+	if status == StatusSuccess && pc.AbstractSyntax != dicom.Verification {
+		status = StatusUnrecognizedOperation
+	}
 	if status == StatusSuccess {
 		if err := a.guard(func() { status = s.Handler.Echo(ctx, a) }); err != nil {
 			return err

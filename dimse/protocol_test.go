@@ -452,6 +452,7 @@ func TestRefusedMessages(t *testing.T) {
 		{"no SOP instance", 3, changed(func(rq *command.CStoreRQ) { rq.AffectedSOPInstanceUID = "" }), data, dimse.StatusMissingAttribute},
 		{"SOP instance that is no UID", 3, changed(func(rq *command.CStoreRQ) { rq.AffectedSOPInstanceUID = "../../etc" }), data, dimse.StatusInvalidObjectInstance},
 		{"no data set", 3, changed(func(rq *command.CStoreRQ) { rq.DataSet = false }), nil, dimse.StatusCannotUnderstand},
+		{"C-ECHO of a storage SOP class", 3, &command.CEchoRQ{AffectedSOPClassUID: dicom.CTImageStorage, MessageID: 5}, nil, dimse.StatusUnrecognizedOperation},
 		{"C-ECHO on a storage context", 3, &command.CEchoRQ{AffectedSOPClassUID: dicom.Verification, MessageID: 5}, nil, dimse.StatusSOPClassNotSupported},
 	} {
 		t.Run(test.name, func(t *testing.T) {
