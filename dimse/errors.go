@@ -49,7 +49,7 @@ var (
 	RejectCallingAETitle      = Rejection{pdu.RejectedPermanent, pdu.SourceServiceUser, pdu.ReasonCallingAETitleNotRecognized}
 	RejectCalledAETitle       = Rejection{pdu.RejectedPermanent, pdu.SourceServiceUser, pdu.ReasonCalledAETitleNotRecognized}
 	RejectProtocolVersion     = Rejection{pdu.RejectedPermanent, pdu.SourceServiceProviderACSE, pdu.ReasonProtocolVersionNotSupported}
-	RejectTransientACSE       = Rejection{pdu.RejectedTransient, pdu.SourceServiceProviderACSE, pdu.ReasonNoReasonGiven}
+	RejectACSE                = Rejection{pdu.RejectedPermanent, pdu.SourceServiceProviderACSE, pdu.ReasonNoReasonGiven}
 	RejectTemporaryCongestion = Rejection{pdu.RejectedTransient, pdu.SourceServiceProviderPresentation, pdu.ReasonTemporaryCongestion}
 	RejectLocalLimitExceeded  = Rejection{pdu.RejectedTransient, pdu.SourceServiceProviderPresentation, pdu.ReasonLocalLimitExceeded}
 )

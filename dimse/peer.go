@@ -115,7 +115,7 @@ func providerRefuses(rq *pdu.AssociateRQ) Cause {
 	switch {
 	case rq.ProtocolVersion&pdu.ProtocolVersion == 0: // PS3.8 9.3.2: test bit 0 only
 		return CauseProtocolVersion
-	case rq.UserInformation.MaximumLength > 0 && rq.UserInformation.MaximumLength <= pdu.PDVHeaderLength:
+	case rq.UserInformation.MaximumLength > 0 && rq.UserInformation.MaximumLength < pdu.MinSendLength:
 		return CauseMaximumLength // no answer fits into such PDUs
 	}
 	return 0

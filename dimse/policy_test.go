@@ -22,7 +22,7 @@ func TestRejectionsAreAsTold(t *testing.T) {
 		request func(*pdu.AssociateRQ)
 	}{
 		dimse.RejectProtocolVersion:    {request: func(rq *pdu.AssociateRQ) { rq.ProtocolVersion = 2 }},
-		dimse.RejectTransientACSE:      {request: func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 6 }},
+		dimse.RejectACSE:               {request: func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 6 }},
 		dimse.RejectApplicationContext: {request: func(rq *pdu.AssociateRQ) { rq.ApplicationContext = "1.2.3" }},
 		dimse.RejectCalledAETitle:      {request: func(rq *pdu.AssociateRQ) { rq.CalledAETitle = pdu.AETitleField("OTHER") }},
 		dimse.RejectCallingAETitle:     {server: func(s *dimse.Server) { s.Peers = []dimse.Peer{{CallingAETitle: "CT1"}} }},

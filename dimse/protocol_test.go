@@ -126,7 +126,8 @@ func TestRejections(t *testing.T) {
 				return nil
 			}
 		}, dimse.RejectTemporaryCongestion},
-		{"maximum length too short for an answer", func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 6 }, nil, dimse.RejectTransientACSE},
+		{"maximum length too short for an answer", func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 6 }, nil, dimse.RejectACSE},
+		{"maximum length for one byte of it", func(rq *pdu.AssociateRQ) { rq.UserInformation.MaximumLength = 7 }, nil, dimse.RejectACSE},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -48,7 +48,7 @@ var causes = [...]struct {
 	rejection Rejection
 }{
 	CauseProtocolVersion:       {"the peer does not speak version 1 of the protocol", RejectProtocolVersion},
-	CauseMaximumLength:         {"the peer's maximum PDU length leaves no room for an answer", RejectTransientACSE},
+	CauseMaximumLength:         {"the peer's maximum PDU length leaves no room for an answer", RejectACSE},
 	CauseApplicationContext:    {"the application context is not DICOM's", RejectApplicationContext},
 	CauseInvalidCallingAETitle: {"the calling AE title is blank or no AE title", RejectCallingAETitle},
 	CauseCallingAETitle:        {"no peer has this calling AE title", RejectCallingAETitle},

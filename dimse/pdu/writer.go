@@ -12,9 +12,9 @@ const (
 	// longer ones or has no limit.
 	MaxSendLength = 128 << 10
 
-	// minSendLength holds a PDV's header and the two bytes without which a data
+	// MinSendLength holds a PDV's header and the two bytes without which a data
 	// set, of even length always, makes no progress.
-	minSendLength = PDVHeaderLength + 2
+	MinSendLength = PDVHeaderLength + 2
 
 	// commandRoom lets a command set share its write with the longest PDU.
 	commandRoom = 1 << 10
@@ -58,7 +58,7 @@ func (w *Writer) SetMaxLength(n uint32) error {
 	switch {
 	case n == 0 || n > MaxSendLength:
 		n = MaxSendLength
-	case n < minSendLength:
+	case n < MinSendLength:
 		return fmt.Errorf("pdu: a maximum length of %d leaves no room for data", n)
 	}
 	w.maxLength = int(n)
