@@ -129,14 +129,15 @@ func (s *Server) userRefuses(a *Association, rq *pdu.AssociateRQ, info *Associat
 	}
 	_, err := dicom.ParseAETitle(string(info.CallingAETitle))
 	blank := info.CallingAETitle == "" && s.AcceptBlankCallingAETitle
+	if err != nil && !blank { // before the rules: none can be about it
+		return CauseInvalidCallingAETitle
+	}
 	rule, differs := s.ruleFor(info)
 	switch {
 	case differs != 0:
 		return differs
 	case rule.peer.CalledAETitle == "" && !s.AcceptAnyCalledAETitle && info.CalledAETitle != s.AETitle:
 		return CauseCalledAETitle
-	case err != nil && !blank:
-		return CauseInvalidCallingAETitle
 	}
 	a.rule = rule
 	return 0

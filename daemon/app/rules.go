@@ -71,6 +71,9 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 		title := string(r.CallingAETitle)
 		switch r.Cause {
 		case dimse.CauseCallingAETitle:
+			if title == "" { // an entry without a title would be about anybody
+				return adviseTitle
+			}
 			return "to let it in, add to dicom.peers: - " + entryFor(r)
 		case dimse.CauseAddress:
 			return fmt.Sprintf("if it has moved, add %s to the addresses of the entry of dicom.peers with ae_title: %s", hostOf(r), yamlText(title))
@@ -86,7 +89,7 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 			}
 			return fmt.Sprintf("set the called AE title at the peer to %s, or add to its entry of dicom.peers: called_ae_title: %s", cfg.DICOM.AETitle, yamlText(string(called)))
 		case dimse.CauseInvalidCallingAETitle:
-			return "set a calling AE title at the peer: 1 to 16 ASCII characters, no backslash"
+			return adviseTitle
 		case dimse.CauseAssociations:
 			return fmt.Sprintf("dicom.max_associations is %d; see which peer leaves associations open", cfg.DICOM.MaxAssociations)
 		case dimse.CauseAssociationsOfHost:
@@ -119,6 +122,8 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 		return ""
 	}
 }
+
+const adviseTitle = "set a calling AE title at the peer: 1 to 16 ASCII characters, no backslash"
 
 func adviseTLS(cfg *configs.Config) string {
 	if cfg.DICOM.TLS.Enabled {

@@ -14,8 +14,10 @@ import (
 	"ichwatch/configs"
 	"ichwatch/daemon/app"
 	"ichwatch/daemon/phantom"
+	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/dimsetest"
 	"ichwatch/dimse/identity"
+	"ichwatch/dimse/pdu"
 	"ichwatch/dimse/tlsprofile"
 )
 
@@ -125,6 +127,28 @@ func TestAdviceIsYAMLThatHelps(t *testing.T) {
 			t.Errorf("%s, with %s: %v", title, advice[1], err)
 		}
 		d.stop()
+	}
+}
+
+// What is no AE title is no entry either, least of all one for anybody.
+func TestAdviceForWhatIsNoAETitle(t *testing.T) {
+	cfg := config(t)
+	cfg.DICOM.Peers = []configs.Peer{{Name: "ct1", AETitle: "CT1", UserIdentity: "ignore"}}
+	for _, title := range []dicom.AETitle{"", "CT\\2", "CT\x012"} {
+		d := start(t, cfg)
+		p := dimsetest.Dial(t, net.JoinHostPort("127.0.0.1", d.port))
+		p.SendPDU(&pdu.AssociateRQ{
+			Associate: pdu.Associate{
+				ProtocolVersion: 1, CalledAETitle: pdu.AETitleField("ICHWATCH"), CallingAETitle: pdu.AETitleField(title), ApplicationContext: dicom.ApplicationContext,
+			},
+			PresentationContexts: []pdu.PresentationContextRQ{{ID: 1, AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}}},
+		})
+		p.ExpectPDU(pdu.TypeAssociateRJ)
+		p.Close()
+		d.stop()
+		if log := d.log.String(); strings.Contains(log, "add to dicom.peers") || !strings.Contains(log, "set a calling AE title at the peer") {
+			t.Errorf("%q is advised:\n%s", title, log)
+		}
 	}
 }
 
