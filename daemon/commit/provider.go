@@ -136,7 +136,7 @@ func (p *Provider) NextEventReport(ctx context.Context, a *dimse.Association) *d
 		return nil
 	}
 	log := p.log().With("association", a.ID(), "calling", string(a.CallingAETitle()))
-	open, err := p.Spool.OpenTransactions(ctx, a.CallingAETitle(), maxPending)
+	open, err := p.Spool.OpenTransactions(ctx, a.CallingAETitle(), maxPending, p.taken(a.ID())...)
 	if err != nil {
 		log.Error("cannot read the ledger; the report goes over a new association", "err", err)
 		return nil
@@ -215,6 +215,18 @@ func (p *Provider) claim(transaction int64, association string) bool {
 	}
 	p.reports[transaction] = attempt{association, time.Now(), true}
 	return true
+}
+
+// taken are the transactions that an association cannot claim.
+func (p *Provider) taken(association string) (ids []int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, last := range p.reports {
+		if last.underWay || last.association == association {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (p *Provider) unclaim(transaction int64) {

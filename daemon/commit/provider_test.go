@@ -2,6 +2,7 @@ package commit
 
 import (
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -288,5 +289,37 @@ func TestWhatIsNotDoneIsTriedAgain(t *testing.T) {
 		stop = start(t, q.Run)
 		eventually(t, "it is committed", func() bool { return legs(t, s) == spool.LegCount{Done: 1} })
 		stop()
+	}
+}
+
+// Reports that the scanner refuses keep none of the others from it: each is tried once over an association, the oldest
+// first.
+func TestRefusedReportsStarveNone(t *testing.T) {
+	s := newSpool(t)
+	sop := store(t, s, 1)
+	var want []dicom.UID
+	limits := spool.TransactionLimits{PerPeer: 100, All: 100}
+	for n := range maxPending + 4 {
+		transaction := dicom.UID("1.9." + strconv.Itoa(n+1))
+		want = append(want, transaction)
+		rq := &commitment.Request{TransactionUID: transaction, References: references(sop)}
+		if err := s.OpenTransaction(t.Context(), "CT1", rq, time.Now(), limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, _ := ask(t, provide(t, &Provider{Spool: s, SameAssociation: true}), &commitment.Request{TransactionUID: "1.9.99", References: references(sop)})
+	want = append(want, "1.9.99")
+	scanner := &peer{taken: func(int, *dimse.Association) (dimse.Status, bool) { return dimse.StatusProcessingFailure, true }}
+	for range want {
+		if came, err := a.AwaitEventReport(t.Context(), dimsetest.Timeout, scanner); !came || err != nil {
+			t.Fatalf("report %t, %v, after %d", came, err, len(scanner.results()))
+		}
+	}
+	var got []dicom.UID
+	for _, r := range scanner.results() {
+		got = append(got, r.TransactionUID)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -85,9 +86,13 @@ func (s *Spool) OpenTransaction(ctx context.Context, peer dicom.AETitle, rq *com
 const selectTransactions = `SELECT id, peer, request, requested_at, attempts, last_reason FROM transactions WHERE state = 'open' `
 
 // OpenTransactions returns at most limit transactions whose reports the peer has
-// not got yet, the latest first.
-func (s *Spool) OpenTransactions(ctx context.Context, peer dicom.AETitle, limit int) ([]CommitmentTransaction, error) {
-	return s.transactions(ctx, selectTransactions+`AND peer = ? ORDER BY requested_at DESC, id DESC LIMIT ?`, peer, limit)
+// not got yet, the oldest first, without those excepted.
+func (s *Spool) OpenTransactions(ctx context.Context, peer dicom.AETitle, limit int, except ...int64) ([]CommitmentTransaction, error) {
+	ids, err := json.Marshal(append([]int64{}, except...))
+	if err != nil {
+		return nil, err
+	}
+	return s.transactions(ctx, selectTransactions+`AND peer = ? AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY requested_at, id LIMIT ?`, peer, string(ids), limit)
 }
 
 // DueTransactions returns those that are to be tried at now, the oldest first.
