@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -96,8 +97,8 @@ var actionRequest = dimse.NActionRQ{
 
 func request(transaction dicom.UID, references int) *commitment.Request {
 	rq := &commitment.Request{TransactionUID: transaction}
-	for range references {
-		rq.References = append(rq.References, commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: "1.2.3.4"})
+	for i := range references {
+		rq.References = append(rq.References, commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: dicom.UID(fmt.Sprintf("1.2.3.%d", 4+i))})
 	}
 	return rq
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"ichwatch/dimse"
 	"ichwatch/dimse/command"
@@ -95,7 +96,8 @@ func (e *RefusedError) Response() dimse.Result {
 	return dimse.Result{Status: e.Status, ErrorComment: e.Comment}
 }
 
-// ReadRequest reads what an N-ACTION-RQ asks for. Its error is a *RefusedError,
+// ReadRequest reads what an N-ACTION-RQ asks for, each instance once: an answer
+// may cost reading it. Its error is a *RefusedError,
 // unless the association has failed.
 func ReadRequest(rq dimse.NActionRQ, data io.Reader, l Limits) (*Request, error) {
 	if err := checkInstance(rq.SOPInstanceUID); err != nil {
@@ -114,7 +116,17 @@ func ReadRequest(rq dimse.NActionRQ, data io.Reader, l Limits) (*Request, error)
 	if len(r.referenced) == 0 {
 		return nil, refuse(command.StatusInvalidArgumentValue, "no reference in Referenced SOP Sequence", nil)
 	}
-	return &Request{r.transactionUID, r.referenced}, nil
+	return &Request{r.transactionUID, distinct(r.referenced)}, nil
+}
+
+// distinct leaves out the references that came before.
+func distinct(all []Reference) []Reference {
+	seen := make(map[Reference]bool, len(all))
+	return slices.DeleteFunc(all, func(r Reference) bool {
+		was := seen[r]
+		seen[r] = true
+		return was
+	})
 }
 
 // ReadResult reads what an N-EVENT-REPORT-RQ reports. Its error is a

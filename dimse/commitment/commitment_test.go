@@ -187,3 +187,19 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// What a request names many times is asked for once.
+func TestRequestNamesEachInstanceOnce(t *testing.T) {
+	ts, _ := dicom.LookupTransferSyntax(dicom.ExplicitVRLittleEndian)
+	one, two := commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: "1.2.3"}, commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: "1.2.4"}
+	rq := &commitment.Request{TransactionUID: "1.9", References: []commitment.Reference{two, one, two, one, one}}
+	got, err := commitment.ReadRequest(dimse.NActionRQ{
+		SOPInstanceUID: dicom.StorageCommitmentPushModelInstance, ActionTypeID: commitment.ActionRequest, TransferSyntax: ts,
+	}, bytes.NewReader(rq.Encode(ts)), commitment.Limits{References: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]commitment.Reference{two, one}, got.References); diff != "" {
+		t.Error(diff)
+	}
+}
