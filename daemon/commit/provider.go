@@ -37,8 +37,8 @@ type Provider struct {
 	MaxRetry      time.Duration // longest wait; 10 min
 
 	refused refusals
-	reading sync.Mutex // one answer at a time is read from the disk
 	mu      sync.Mutex
+	reading chan struct{}     // one answer at a time is read from the disk
 	reports map[int64]attempt // by transaction
 	peers   map[dicom.AETitle]*circuit
 }
@@ -173,10 +173,20 @@ func eventReport(r *commitment.Result) dimse.NEventReportRQ {
 	}
 }
 
-// result makes the answer to a transaction.
+// result makes the answer to a transaction, when its turn has come.
 func (p *Provider) result(ctx context.Context, t spool.CommitmentTransaction) (*commitment.Result, error) {
-	p.reading.Lock()
-	defer p.reading.Unlock()
+	p.mu.Lock()
+	if p.reading == nil {
+		p.reading = make(chan struct{}, 1)
+	}
+	reading := p.reading
+	p.mu.Unlock()
+	select {
+	case reading <- struct{}{}:
+		defer func() { <-reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	return p.Spool.Commitment(ctx, &t.Request)
 }
 

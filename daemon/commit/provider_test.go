@@ -1,6 +1,8 @@
 package commit
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -321,5 +323,20 @@ func TestRefusedReportsStarveNone(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Who waits for the turn to read waits no longer than for the end.
+func TestWaitForTheTurnEnds(t *testing.T) {
+	p := &Provider{Spool: newSpool(t), reading: make(chan struct{}, 1)}
+	p.reading <- struct{}{} // somebody reads
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.result(ctx, spool.CommitmentTransaction{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("result: %v", err)
+	}
+	<-p.reading
+	if _, err := p.result(t.Context(), spool.CommitmentTransaction{}); err != nil || len(p.reading) != 0 {
+		t.Errorf("result: %v, %d still read", err, len(p.reading))
 	}
 }
