@@ -49,12 +49,12 @@ if "Status" not in status or status.Status != 0:
 if server:
     association.release()
 event_type, report = reports.get(timeout=60)
+while report.TransactionUID != request.TransactionUID:  # one whose answer was lost with its association is told again
+    event_type, report = reports.get(timeout=60)
 if server:
     server.shutdown()
 else:
     association.release()
-if report.TransactionUID != request.TransactionUID:
-    sys.exit(f"a report on {report.TransactionUID}, which was not asked for")
 failed = [[f.ReferencedSOPInstanceUID, f.FailureReason] for f in report.get("FailedSOPSequence", [])]
 if event_type != (2 if failed else 1):
     sys.exit(f"Event Type {event_type}")
