@@ -155,7 +155,7 @@ func limit(pid, size int, timeout time.Duration) error {
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_AS:    maxMemory,
 		unix.RLIMIT_CPU:   uint64(timeout/time.Second) + 1,
-		unix.RLIMIT_FSIZE: uint64(size),
+		unix.RLIMIT_FSIZE: uint64(size) + 1, // who copies asks past the end before learning that there is no more
 		unix.RLIMIT_CORE:  0,
 	} {
 		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil); err != nil {
