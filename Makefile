@@ -5,9 +5,10 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS   += --no-print-directory
 
-# What may be set: make fuzz FUZZTIME=5m, make demo ARGS='--once --json'
+# What may be set: make fuzz FUZZTIME=5m, make demo ARGS='--once --json', make torture TORTURE=1h TORTURE_SEED=7 TORTURE_LANES=4
 FUZZTIME     ?= 30s
 BENCHTIME    ?= 1s
+TORTURE      ?= 10m
 TEST_TIMEOUT ?= 20m
 ARGS         ?=
 VERSION      ?= 0.1.0-dev$(addprefix +,$(shell git rev-parse -q --verify --short HEAD 2>/dev/null))
@@ -64,6 +65,13 @@ fuzz: ## each fuzz target for FUZZTIME
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzzminimizetime 10x -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+# As root it cuts the power of a disk too; where that is not possible, those lanes are skipped.
+.PHONY: torture
+torture: runtime ## kills and power cuts at every durable step for TORTURE=10m; prints a table
+	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' ICHWATCH_REQUIRE_PEERS=1 \
+	ICHWATCH_TORTURE='$(TORTURE)' ICHWATCH_TORTURE_SEED='$(TORTURE_SEED)' ICHWATCH_TORTURE_LANES='$(TORTURE_LANES)' \
+	go test -count=1 -timeout 0 -v -run '^TestPromise1_KilledAtEveryStep$$' ./daemon
 
 .PHONY: bench
 bench: runtime ## every benchmark

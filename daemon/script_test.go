@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ichwatch": main})
+	testscript.Main(m, map[string]func(){"ichwatch": mortal})
 }
 
 // TestScripts runs the command line as a person would: testdata/scripts holds a script a subject.

@@ -11,6 +11,9 @@ import (
 	"ichwatch/daemon/app"
 )
 
+// hook is app.Options.Hook: nil, but in a test binary that runs as the daemon.
+var hook func(step string)
+
 const defaultConfig = "/etc/ichwatch/ichwatch.yaml"
 
 func serveCommand() *cobra.Command {
@@ -42,7 +45,7 @@ start. Under systemd it reports readiness and feeds the watchdog.`,
 			if err != nil {
 				return err
 			}
-			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version})
+			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version, Hook: hook})
 			if err != nil {
 				return err
 			}

@@ -40,6 +40,7 @@ import (
 type Options struct {
 	Log     *slog.Logger // required
 	Version string
+	Hook    func(step string) // spool.Options.Hook; nil in production
 }
 
 // App is the daemon.
@@ -85,7 +86,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}
 
 	if a.spool, err = spool.Open(ctx, spool.Options{
-		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Log: o.Log,
+		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Log: o.Log, Hook: o.Hook,
 	}); err != nil {
 		return nil, err
 	}
