@@ -71,7 +71,7 @@ fuzz: ## each fuzz target for FUZZTIME
 torture: runtime ## kills and power cuts at every durable step for TORTURE=10m; prints a table
 	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' ICHWATCH_REQUIRE_PEERS=1 \
 	ICHWATCH_TORTURE='$(TORTURE)' ICHWATCH_TORTURE_SEED='$(TORTURE_SEED)' ICHWATCH_TORTURE_LANES='$(TORTURE_LANES)' \
-	go test -count=1 -timeout 0 -v -run '^TestPromise1_KilledAtEveryStep$$' ./daemon
+	go test -count=1 -timeout 0 -parallel 100 -v -run '^TestPromise1_KilledAtEveryStep$$' ./daemon
 
 .PHONY: bench
 bench: runtime ## every benchmark

@@ -77,6 +77,7 @@ func (x *torture) born(e ending) *life {
 	l.cmd.Env = append(os.Environ(), endingEnv+"="+string(order))
 	l.cmd.Stderr = l.log
 	x.must(l.cmd.Start())
+	x.now = l
 	go func() {
 		defer close(l.ended)
 		l.err = l.cmd.Wait()

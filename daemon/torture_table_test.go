@@ -75,7 +75,8 @@ func (c *table) repeated(step string, n int) {
 // spool's own tests die at each of them.
 var elsewhere = []string{
 	spool.StepMissing + before, spool.StepMissing, spool.StepLedgerMovedAside, spool.StepRecalled + before, spool.StepRecalled,
-	spool.StepJournalBegun + before, spool.StepJournalBegun, spool.StepLegsHeld + before, spool.StepLegsHeld,
+	spool.StepJournalBegun + before, spool.StepJournalBegun, // but for the first life
+	spool.StepLegsHeld + before, spool.StepLegsHeld,
 	spool.StepMessageFailed + before, spool.StepMessageFailed,
 }
 

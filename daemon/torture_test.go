@@ -44,17 +44,16 @@ func TestPromise1_KilledAtEveryStep(t *testing.T) {
 	t.Logf("%s=%d, %d lanes of each kind, %v", tortureSeedEnv, seed, lanes, long)
 	templates := newTemplates(t)
 	results := newTable()
-	end := time.Now().Add(long)
 	t.Run("lanes", func(t *testing.T) {
 		for n := range lanes {
 			t.Run(fmt.Sprintf("SIGKILL %d", n+1), func(t *testing.T) {
 				t.Parallel()
-				newTorture(t, rand.New(rand.NewPCG(seed, uint64(n))), templates, results, nil).run(end)
+				newTorture(t, rand.New(rand.NewPCG(seed, uint64(n))), templates, results, nil).run(long)
 			})
 			t.Run(fmt.Sprintf("power cut %d", n+1), func(t *testing.T) {
 				t.Parallel()
 				disk := newPowerDisk(t)
-				newTorture(t, rand.New(rand.NewPCG(seed, uint64(1000+n))), templates, results, disk).run(end)
+				newTorture(t, rand.New(rand.NewPCG(seed, uint64(1000+n))), templates, results, disk).run(long)
 			})
 		}
 	})
@@ -103,6 +102,7 @@ type torture struct {
 	archive *archive
 	people  *people
 
+	now  *life  // the last one begun
 	last string // step of the last death
 	life int
 }
@@ -116,6 +116,12 @@ func newTorture(t *testing.T, rng *rand.Rand, templates []*template, results *ta
 	if disk != nil {
 		x.spool = filepath.Join(disk.mount, "spool")
 	}
+	t.Cleanup(func() {
+		if x.now != nil {
+			_ = x.now.cmd.Process.Kill() // where the test has failed in the middle of a life
+			<-x.now.ended
+		}
+	})
 	addr := net.JoinHostPort("127.0.0.1", x.port)
 	x.scanner = newCT(t, addr, rng, templates)
 	x.pacs = newStoreSCP(t, x.scanner)
@@ -167,8 +173,8 @@ func onnxRuntime(t *testing.T) string {
 }
 
 // run lets the daemon live and die until the time is over, and then once more to its rest.
-func (x *torture) run(end time.Time) {
-	for time.Now().Before(end) && !x.Failed() {
+func (x *torture) run(long time.Duration) {
+	for end := time.Now().Add(long); time.Now().Before(end) && !x.Failed(); {
 		x.die(x.ending())
 		if x.life%livesToRest == 0 && !x.Failed() {
 			x.rest()
@@ -187,6 +193,10 @@ func (x *torture) ending() ending {
 	}
 	if x.rng.IntN(8) == 0 {
 		e.After = time.Duration(1 + x.rng.Int64N(int64(2*time.Second)))
+		return e
+	}
+	if x.life == 0 && x.rng.IntN(2) == 0 { // steps of the first start alone
+		e.Step = []string{spool.StepJournalBegun + before, spool.StepJournalBegun}[x.rng.IntN(2)]
 		return e
 	}
 	if recovers := afterwards[x.last]; len(recovers) > 0 && x.rng.IntN(2) == 0 {
@@ -328,6 +338,7 @@ func (x *torture) rest() {
 	if !x.Failed() {
 		x.balance()
 	}
+	x.Logf("at rest after %d lives; %d deaths in all lanes", x.life, x.results.deaths())
 	x.scanner.forget()
 }
 
