@@ -3,8 +3,10 @@ package dimsetest
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -55,11 +57,14 @@ func Start(t testing.TB, port string, name string, args ...string) {
 // NetDial connects to a program, as that of dimse.Dialer does.
 type NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// StartWith is Start for a program that is not reached by TCP alone.
+// StartWith is Start for a program that is not reached by TCP alone. port is one
+// of FreePort's, or one that the program has had before.
 func StartWith(t testing.TB, connect NetDial, port string, name string, args ...string) {
 	t.Helper()
+	path := Program(t, name)
+	awaitFree(t, port) // so that whoever answers there is the program
 	var out Output
-	cmd := exec.Command(Program(t, name), args...)
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second // a child that it forked may hold on to them
 	if err := cmd.Start(); err != nil {
@@ -107,14 +112,52 @@ func StartWith(t testing.TB, connect NetDial, port string, name string, args ...
 	}
 }
 
-// FreePort returns a loopback port that was free a moment ago.
+// FreePort returns a port that is free, and reserved until the test ends: no
+// other FreePort returns it, in whichever process, and no connection or listener
+// that leaves the choice to the system gets it.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("listen: %v", err)
+	for range 1000 {
+		port := strconv.Itoa(lowestPort + rand.IntN(highestPort-lowestPort))
+		// The same number of UDP, which nobody here speaks, is the reservation.
+		reservation, err := net.ListenPacket("udp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			continue
+		}
+		if !isFree(port) {
+			reservation.Close()
+			continue
+		}
+		t.Cleanup(func() { reservation.Close() })
+		return port
 	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
+	t.Fatalf("no port from %d to %d is free", lowestPort, highestPort)
+	return ""
+}
+
+// The ports of FreePort lie below those from which systems choose: 32768 and
+// above with Linux, 49152 elsewhere.
+const lowestPort, highestPort = 20000, 32000
+
+// isFree says whether nobody listens on a port, on whichever address.
+func isFree(port string) bool {
+	ln, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
+}
+
+// awaitFree waits until a program that was killed has let go of its port: those
+// that it has forked may hold it for a moment.
+func awaitFree(t testing.TB, port string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(Timeout); !isFree(port); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("somebody else listens on port %s", port)
+		}
+	}
 }
