@@ -59,6 +59,7 @@ type DICOM struct {
 	Listen                   string        `mapstructure:"listen"` // host:port as net.Listen takes it
 	TLS                      ServerTLS     `mapstructure:"tls"`
 	AcceptAnyCalledAE        bool          `mapstructure:"accept_any_called_ae"`
+	AcceptBlankCallingAE     bool          `mapstructure:"accept_blank_calling_ae"`
 	Peers                    []Peer        `mapstructure:"peers"`               // empty: any
 	UsersFile                string        `mapstructure:"users_file"`          // absolute; empty: none
 	UnknownSOPClasses        string        `mapstructure:"unknown_sop_classes"` // refuse, accept

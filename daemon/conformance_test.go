@@ -48,7 +48,7 @@ destinations:
     username: ichwatch
     commitment: {mode: require, called_ae_title: STGCMT}
 `,
-	"everything":    "dicom: {unknown_sop_classes: accept, accept_any_called_ae: true}",
+	"everything":    "dicom: {unknown_sop_classes: accept, accept_any_called_ae: true, accept_blank_calling_ae: true}",
 	"no commitment": "dicom: {commitment: {enabled: false}}",
 }
 
@@ -226,7 +226,8 @@ func TestStatementNamesTheSite(t *testing.T) {
 		at += next
 	}
 	for site, want := range map[string][]string{
-		"defaults":      {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | yes |", "Any calling AE title from any address", "| STORE-SCP, every interface, port 11112 | no |", "while that is open"},
+		"defaults":      {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | yes |", "Any calling AE title from any address", "A blank calling AE title is rejected", "| STORE-SCP, every interface, port 11112 | no |", "while that is open"},
+		"everything":    {"A blank calling AE title is accepted"},
 		"no commitment": {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | no |", "Not provided at this site"},
 	} {
 		_, text := statement(t, statements[site])

@@ -15,21 +15,22 @@ import (
 func Acceptor(cfg *configs.Config) *dimse.Server {
 	c := &cfg.DICOM
 	return &dimse.Server{
-		AETitle:                dicom.AETitle(c.AETitle),
-		AcceptAnyCalledAETitle: c.AcceptAnyCalledAE,
-		Peers:                  newPeers(cfg),
-		PrivateStorage:         uids(c.PrivateSOPClasses),
-		UnknownStorage:         c.UnknownSOPClasses == "accept",
-		TransferSyntaxes:       preferred(c.TransferSyntaxes),
-		MaxPDU:                 uint32(c.MaxPDU),
-		MaxAssociations:        c.MaxAssociations,
-		MaxAssociationsPerHost: c.MaxAssociationsPerHost,
-		Rates:                  rates(c.MaxAssociationsPerMinute, c.MaxObjectsPerSecond, c.MaxBytesPerSecond),
-		MaxObject:              int64(c.MaxObject),
-		ARTIM:                  c.ARTIMTimeout,
-		IdleTimeout:            c.IdleTimeout,
-		ReadTimeout:            c.ReadTimeout,
-		WriteTimeout:           c.WriteTimeout,
+		AETitle:                   dicom.AETitle(c.AETitle),
+		AcceptAnyCalledAETitle:    c.AcceptAnyCalledAE,
+		AcceptBlankCallingAETitle: c.AcceptBlankCallingAE,
+		Peers:                     newPeers(cfg),
+		PrivateStorage:            uids(c.PrivateSOPClasses),
+		UnknownStorage:            c.UnknownSOPClasses == "accept",
+		TransferSyntaxes:          preferred(c.TransferSyntaxes),
+		MaxPDU:                    uint32(c.MaxPDU),
+		MaxAssociations:           c.MaxAssociations,
+		MaxAssociationsPerHost:    c.MaxAssociationsPerHost,
+		Rates:                     rates(c.MaxAssociationsPerMinute, c.MaxObjectsPerSecond, c.MaxBytesPerSecond),
+		MaxObject:                 int64(c.MaxObject),
+		ARTIM:                     c.ARTIMTimeout,
+		IdleTimeout:               c.IdleTimeout,
+		ReadTimeout:               c.ReadTimeout,
+		WriteTimeout:              c.WriteTimeout,
 	}
 }
 

@@ -71,8 +71,8 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 		title := string(r.CallingAETitle)
 		switch r.Cause {
 		case dimse.CauseCallingAETitle:
-			if title == "" { // an entry without a title would be about anybody
-				return adviseTitle
+			if title == "" {
+				return adviseTitle + fmt.Sprintf("; or add to dicom.peers, for every AE title from there: - {name: blank, addresses: ['%s']}", hostOf(r))
 			}
 			return "to let it in, add to dicom.peers: - " + entryFor(r)
 		case dimse.CauseAddress:
@@ -89,6 +89,9 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 			}
 			return fmt.Sprintf("set the called AE title at the peer to %s, or add to its entry of dicom.peers: called_ae_title: %s", cfg.DICOM.AETitle, yamlText(string(called)))
 		case dimse.CauseInvalidCallingAETitle:
+			if title == "" {
+				return adviseTitle + "; or, where it cannot have one, dicom.accept_blank_calling_ae: true"
+			}
 			return adviseTitle
 		case dimse.CauseAssociations:
 			return fmt.Sprintf("dicom.max_associations is %d; see which peer leaves associations open", cfg.DICOM.MaxAssociations)

@@ -136,19 +136,60 @@ func TestAdviceForWhatIsNoAETitle(t *testing.T) {
 	cfg.DICOM.Peers = []configs.Peer{{Name: "ct1", AETitle: "CT1", UserIdentity: "ignore"}}
 	for _, title := range []dicom.AETitle{"", "CT\\2", "CT\x012"} {
 		d := start(t, cfg)
-		p := dimsetest.Dial(t, net.JoinHostPort("127.0.0.1", d.port))
-		p.SendPDU(&pdu.AssociateRQ{
-			Associate: pdu.Associate{
-				ProtocolVersion: 1, CalledAETitle: pdu.AETitleField("ICHWATCH"), CallingAETitle: pdu.AETitleField(title), ApplicationContext: dicom.ApplicationContext,
-			},
-			PresentationContexts: []pdu.PresentationContextRQ{{ID: 1, AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}}},
-		})
-		p.ExpectPDU(pdu.TypeAssociateRJ)
-		p.Close()
+		d.requestAs(t, title).ExpectPDU(pdu.TypeAssociateRJ)
 		d.stop()
 		if log := d.log.String(); strings.Contains(log, "add to dicom.peers") || !strings.Contains(log, "set a calling AE title at the peer") {
 			t.Errorf("%q is advised:\n%s", title, log)
 		}
+	}
+}
+
+// requestAs requests an association under a calling AE title that no Dialer would send.
+func (d *daemon) requestAs(t *testing.T, title dicom.AETitle) *dimsetest.Peer {
+	t.Helper()
+	p := dimsetest.Dial(t, net.JoinHostPort("127.0.0.1", d.port))
+	p.SendPDU(&pdu.AssociateRQ{
+		Associate: pdu.Associate{
+			ProtocolVersion: 1, CalledAETitle: pdu.AETitleField("ICHWATCH"), CallingAETitle: pdu.AETitleField(title), ApplicationContext: dicom.ApplicationContext,
+		},
+		PresentationContexts: []pdu.PresentationContextRQ{{ID: 1, AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}}},
+	})
+	return p
+}
+
+// A scanner that can have no AE title gets in by what the log says: the key, and where there are rules an entry.
+func TestBlankCallingAETitle(t *testing.T) {
+	cfg := config(t)
+	for _, step := range []struct {
+		says string // of the log; empty: it is let in
+		mend func(entry string)
+	}{
+		{"dicom.accept_blank_calling_ae: true", func(string) {
+			cfg.DICOM.AcceptBlankCallingAE = true
+		}},
+		{"", func(string) {
+			cfg.DICOM.Peers = []configs.Peer{{Name: "ct1", AETitle: "CT1"}}
+		}},
+		{"for every AE title from there: - {", func(entry string) {
+			changed, err := configs.Parse("ichwatch.yaml", []byte("dicom:\n  accept_blank_calling_ae: true\n  peers: ["+entry+"]\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.DICOM.Peers = append(cfg.DICOM.Peers, changed.DICOM.Peers...)
+		}},
+		{"", func(string) {}},
+	} {
+		d := start(t, cfg)
+		want := pdu.TypeAssociateRJ
+		if step.says == "" {
+			want = pdu.TypeAssociateAC
+		}
+		d.requestAs(t, "").ExpectPDU(want)
+		d.stop()
+		if step.says != "" && !strings.Contains(d.log.String(), step.says) {
+			t.Errorf("the log does not say %q:\n%s", step.says, d.log)
+		}
+		step.mend(regexp.MustCompile(`\{name: blank.*?\}`).FindString(d.log.String()))
 	}
 }
 

@@ -67,6 +67,11 @@ func (s *Site) admission(d *document) {
 		}
 		d.table([]string{"Rule", "Calling AE title", "Called AE title", "From", "Name in its certificate", "User identity", "SOP classes"}, rows)
 	}
+	if s.Acceptor.AcceptBlankCallingAETitle {
+		d.p("A blank calling AE title is accepted, and meets only the rules without one; it cannot ask for storage commitment.")
+	} else {
+		d.p("A blank calling AE title is rejected (`dicom.accept_blank_calling_ae`).")
+	}
 	d.p("User identity (58H). Under a rule that requires it: username, and username with passcode, checked against a file of hashes; where the requestor asks for a positive response it gets item 59H, of length zero for these types (PS3.7 section D.3.3.7). Kerberos, SAML and JSON Web Token are rejected. Under any other rule it is ignored and not answered.")
 	var rows [][]string
 	for _, t := range s.Destinations {
