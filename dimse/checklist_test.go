@@ -63,7 +63,9 @@ var checklist = []struct {
 	{"C-STORE: A700H, A900H, C000H, ErrorComment of up to 64 characters", []string{
 		"TestStoreRefusedByHandler", "command/TestErrorComment", "../daemon/receive/TestStoreRefuses", "../daemon/receive/TestStoreKeepsTheReserve", "../daemon/receive/TestAnswer",
 	}},
-	{"C-STORE: the move originator is passed on", []string{"TestStore", "command/TestRoundTrip"}},
+	{"C-STORE: the move originator is handed on to who takes the object, and goes no further: the C-STORE to a destination is no sub-operation of its C-MOVE", []string{
+		"TestStore", "command/TestRoundTrip", "../daemon/app/TestMoveOriginatorGoesNoFurther",
+	}},
 	{"storage commitment: N-ACTION in, from those who may ask", []string{
 		"TestChecklist_ActionIn", "TestRuleThatRefusesActions", "commitment/TestGoldenRequest", "../daemon/commit/TestRequestsThatAreRefused",
 	}},

@@ -47,7 +47,10 @@ type CStoreRQ struct {
 	TransferSyntax dicom.TransferSyntax
 	Priority       uint16 // 0 medium, 1 high, 2 low
 
-	// Set by a peer that stores on behalf of a C-MOVE, and passed on.
+	// Set where the request is a sub-operation of a C-MOVE: who asked for that, and
+	// the Message ID of its C-MOVE-RQ. They are about this C-STORE and no other:
+	// who receives the object and stores it elsewhere performs an operation of its
+	// own, of which they must be left out (PS3.7 section 9.1.1.1).
 	MoveOriginatorAETitle   dicom.AETitle
 	MoveOriginatorMessageID uint16
 

@@ -141,6 +141,7 @@ func (s *Site) forwardSCU(d *document) {
 		d.p("This site has no destinations: nothing is forwarded.")
 	}
 	d.p("With a first object for a destination an association is requested; it serves those that follow and is released when none has come for a while. It proposes one context for each pair of SOP class and transfer syntax that the destination has met so far, with that transfer syntax alone: an object goes in the syntax in which it came. Up to %d contexts; the oldest pair gives way.", pdu.MaxPresentationContexts)
+	d.p("A C-STORE to a destination is an operation of ichwatch's own. Priority is medium. Move Originator Application Entity Title and Message ID (0000,1030, 0000,1031) are never sent: where the object has come as a sub-operation of a C-MOVE, that ended with the answer of STORE-SCP (PS3.7 section 9.1.1.1).")
 	d.p("What becomes of an object:")
 	var rows [][]string
 	for _, m := range s.Meanings {

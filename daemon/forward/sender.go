@@ -80,6 +80,9 @@ func (c *SCU) Send(ctx context.Context, i spool.Instance, data io.Reader) (dimse
 	if !ok { // a later release of the standard; what is sent is sent as it lies there
 		syntax = dicom.TransferSyntax{UID: i.TransferSyntaxUID}
 	}
+	// Without a Move Originator, even where the instance came with one: its C-MOVE
+	// ended with our answer, and this C-STORE is none of its sub-operations (PS3.7
+	// section 9.1.1.1).
 	result, err := c.association.Store(ctx, dimse.CStoreRQ{
 		SOPClassUID: i.SOPClassUID, SOPInstanceUID: i.SOPInstanceUID, TransferSyntax: syntax,
 	}, data)
