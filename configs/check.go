@@ -169,6 +169,9 @@ func (c *Config) Warnings() Problems {
 		if d.PasscodeFile != "" && !d.TLS.Enabled {
 			warn(entry("destinations", i)+".passcode_file", "is sent without TLS: the passcode crosses the network in the clear")
 		}
+		if d.Commitment.Required() && d.TLS.Enabled && !c.DICOM.TLS.Enabled && !c.HasPeer(d.Commitment.CalledAETitle) {
+			warn(entry("destinations", i)+".commitment", "can be reported on over the association of the request alone: the destination is called in TLS, and dicom.tls is off; switch it on, or give "+d.Commitment.CalledAETitle+" an entry of dicom.peers")
+		}
 	}
 	i := slices.IndexFunc(c.DICOM.Peers, func(p Peer) bool { return p.Reports() })
 	switch s := &c.DICOM.Commitment; {

@@ -318,6 +318,14 @@ func TestWarnings(t *testing.T) {
 	if got := keys(c); slices.Contains(got, "dicom.commitment.same_association") {
 		t.Errorf("a report can be delivered, and the warnings are %v", got)
 	}
+	c.Destinations = []configs.Destination{{TLS: configs.TLS{Enabled: true}, Commitment: configs.DestinationCommitment{Mode: "require", CalledAETitle: "PACS"}}}
+	if got := keys(c); !slices.Contains(got, "destinations[0].commitment") {
+		t.Errorf("no report could come in TLS, and the warnings are %v", got)
+	}
+	c.DICOM.Peers = append(c.DICOM.Peers, configs.Peer{Name: "pacs", AETitle: "PACS"})
+	if got := keys(c); slices.Contains(got, "destinations[0].commitment") {
+		t.Errorf("a report may come without TLS, and the warnings are %v", got)
+	}
 	c.DICOM.Commitment.Enabled = false
 	if got := keys(c); !slices.Contains(got, "dicom.peers[0].commitment.address") {
 		t.Errorf("an address of no use, and the warnings are %v", got)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -53,6 +54,11 @@ type PeerCommitment struct {
 
 // Reports says whether the peer is called with reports.
 func (p *Peer) Reports() bool { return p.Commitment.Mode != "refuse" && p.Commitment.Address != "" }
+
+// HasPeer says whether an entry of dicom.peers is about an AE title by name.
+func (c *Config) HasPeer(aeTitle string) bool {
+	return slices.ContainsFunc(c.DICOM.Peers, func(p Peer) bool { return p.AETitle == aeTitle && aeTitle != "" })
+}
 
 // Prefixes are the addresses as networks, those of one host too.
 func (p *Peer) Prefixes() []netip.Prefix {

@@ -201,7 +201,7 @@ func TestStatementNamesTheSite(t *testing.T) {
 		"1, 1, 7", "A700H to A7FFH", "| any other | parked",
 		"| ct1 | `CT1` | `WATCH\\|1` | anywhere | any | ignored | all |",
 		"| ct2 | `CT2` | `WATCH\\|1` | `192.0.2.0/24` | `ct2.example.org` | required | all, without requests for storage commitment |",
-		"to report storage commitments alone | `STGCMT` | `WATCH\\|1` | anywhere | any | ignored | Verification SOP Class, Storage Commitment Push Model SOP Class; to report alone |",
+		"to report storage commitments alone | `STGCMT` | `WATCH\\|1` | `pacs.example.org`, in TLS | any | ignored | Verification SOP Class, Storage Commitment Push Model SOP Class; to report alone |",
 		"| STORE-SCP, every interface, port 11112 | yes | asks for one of the site's authority |", "| STORE-SCP, every interface, port 11113 | no |",
 		"| FORWARD-SCU to pacs | yes |", "| Reports to ct1 | yes |", "`TLS_AES_128_GCM_SHA256`", "| pacs | username |", "item 59H",
 		"| Storage Commitment | Storage Commitment Push Model SOP Class | yes | yes |",

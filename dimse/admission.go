@@ -109,7 +109,7 @@ func (s *Server) admit(ctx context.Context, a *Association, rq *pdu.AssociateRQ)
 	info := requestInfo(a, rq)
 	r := Refusal{AssociateRequestInfo: info}
 	r.UserIdentity = nil
-	r.Cause = s.userRefuses(a, rq, &info)
+	r.Cause = s.userRefuses(ctx, a, rq, &info)
 	if r.Cause == 0 {
 		r.Cause = s.takeSlot(a)
 	}

@@ -116,6 +116,7 @@ type AssociateRequestInfo struct {
 	ImplementationClassUID        dicom.UID
 	ImplementationVersionName     string
 	UserIdentity                  *pdu.UserIdentity // nil when none was sent
+	TLS                           bool              // it came over TLS
 	// CertificateNames are the DNS names and the common name of the certificate
 	// that it was asked for in TLS; that a request came so far vouches for them.
 	CertificateNames []string

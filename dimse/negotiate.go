@@ -120,6 +120,7 @@ func (s *Server) actionsOf(rule *Peer) ActionHandler {
 }
 
 func requestInfo(a *Association, rq *pdu.AssociateRQ) AssociateRequestInfo {
+	_, secure := a.conn.conn.(*tlsConn)
 	info := AssociateRequestInfo{
 		RemoteAddr:                a.RemoteAddr(),
 		CallingAETitle:            a.calling,
@@ -127,6 +128,7 @@ func requestInfo(a *Association, rq *pdu.AssociateRQ) AssociateRequestInfo {
 		ImplementationClassUID:    rq.UserInformation.ImplementationClassUID,
 		ImplementationVersionName: rq.UserInformation.ImplementationVersionName,
 		UserIdentity:              rq.UserInformation.UserIdentity,
+		TLS:                       secure,
 		CertificateNames:          a.names,
 	}
 	for _, pc := range rq.PresentationContexts {

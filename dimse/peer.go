@@ -1,6 +1,7 @@
 package dimse
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -23,8 +24,13 @@ type Peer struct {
 	// CalledAETitle is the title that it may call; empty: as Server.AETitle and
 	// Server.AcceptAnyCalledAETitle say.
 	CalledAETitle dicom.AETitle
-	// Addresses are those that it may call from.
+	// Addresses are those that it may call from, and Hosts names of hosts that it
+	// may call from too: by the addresses that they have at that moment, or had
+	// when they were last looked up with success.
 	Addresses []netip.Prefix
+	Hosts     []string
+	// TLS is met by a request over TLS alone.
+	TLS bool
 	// CertificateNames are names of which its certificate must have one: a DNS
 	// name among the subject's alternative names, or the common name. Only a
 	// listener with TLS that asks for certificates can meet it.
@@ -53,13 +59,15 @@ type Peer struct {
 
 // fits compares a request with the rule. It returns zero where the rule is about
 // it, otherwise the first thing that differs: the higher the Cause, the nearer
-// they came.
-func (p *Peer) fits(rq *AssociateRequestInfo) Cause {
+// they came. isHost says whether a host of that name is at the address.
+func (p *Peer) fits(rq *AssociateRequestInfo, isHost func(name string, addr netip.Addr) bool) Cause {
 	switch {
 	case p.CallingAETitle != "" && p.CallingAETitle != rq.CallingAETitle:
 		return CauseCallingAETitle
-	case len(p.Addresses) > 0 && !p.hasAddress(AddressOf(rq.RemoteAddr)):
+	case !p.hasAddress(AddressOf(rq.RemoteAddr), isHost):
 		return CauseAddress
+	case p.TLS && !rq.TLS:
+		return CausePlain
 	case len(p.CertificateNames) > 0 && !p.hasCertificate(rq.CertificateNames):
 		return CauseCertificate
 	case p.CalledAETitle != "" && p.CalledAETitle != rq.CalledAETitle:
@@ -73,8 +81,10 @@ func (p *Peer) mayPropose(class dicom.UID) bool {
 	return len(p.AbstractSyntaxes) == 0 || slices.Contains(p.AbstractSyntaxes, class)
 }
 
-func (p *Peer) hasAddress(addr netip.Addr) bool {
-	return slices.ContainsFunc(p.Addresses, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
+func (p *Peer) hasAddress(addr netip.Addr, isHost func(name string, addr netip.Addr) bool) bool {
+	return len(p.Addresses) == 0 && len(p.Hosts) == 0 ||
+		slices.ContainsFunc(p.Addresses, func(prefix netip.Prefix) bool { return prefix.Contains(addr) }) ||
+		slices.ContainsFunc(p.Hosts, func(name string) bool { return isHost(name, addr) })
 }
 
 func (p *Peer) hasCertificate(names []string) bool {
@@ -95,13 +105,14 @@ func AddressOf(a net.Addr) netip.Addr {
 
 // ruleFor finds the first rule about a request; where there is none, it says how
 // near the nearest came.
-func (s *Server) ruleFor(rq *AssociateRequestInfo) (*quota, Cause) {
+func (s *Server) ruleFor(ctx context.Context, rq *AssociateRequestInfo) (*quota, Cause) {
 	if len(s.rules) == 0 {
 		return &s.everyone, 0
 	}
+	isHost := func(name string, addr netip.Addr) bool { return s.has(ctx, name, addr) }
 	nearest := CauseCallingAETitle
 	for _, rule := range s.rules {
-		differs := rule.peer.fits(rq)
+		differs := rule.peer.fits(rq, isHost)
 		if differs == 0 {
 			return rule, 0
 		}
@@ -122,8 +133,8 @@ func providerRefuses(rq *pdu.AssociateRQ) Cause {
 }
 
 // userRefuses is the part of the decision that follows from what the request
-// says and the configuration, and from nothing that changes.
-func (s *Server) userRefuses(a *Association, rq *pdu.AssociateRQ, info *AssociateRequestInfo) Cause {
+// says and the configuration, and from nothing that changes but names of hosts.
+func (s *Server) userRefuses(ctx context.Context, a *Association, rq *pdu.AssociateRQ, info *AssociateRequestInfo) Cause {
 	if rq.ApplicationContext != dicom.ApplicationContext {
 		return CauseApplicationContext
 	}
@@ -132,7 +143,7 @@ func (s *Server) userRefuses(a *Association, rq *pdu.AssociateRQ, info *Associat
 	if err != nil && !blank { // before the rules: none can be about it
 		return CauseInvalidCallingAETitle
 	}
-	rule, differs := s.ruleFor(info)
+	rule, differs := s.ruleFor(ctx, info)
 	switch {
 	case differs != 0:
 		return differs

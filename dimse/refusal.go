@@ -24,7 +24,8 @@ const (
 	CauseInvalidCallingAETitle       // blank, or with characters that no title has
 	CauseCallingAETitle              // no Peer has this calling AE title
 	CauseAddress                     // one has the title, but not the address
-	CauseCertificate                 // one has both, but not the certificate
+	CausePlain                       // one has both, but in TLS alone
+	CauseCertificate                 // one has all of that, but not the certificate
 	CauseCalledAETitle               // the peer calls somebody else
 	CauseAssociations                // Server.MaxAssociations
 	CauseAssociationsOfHost          // Server.MaxAssociationsPerHost
@@ -53,6 +54,7 @@ var causes = [...]struct {
 	CauseInvalidCallingAETitle: {"the calling AE title is blank or no AE title", RejectCallingAETitle},
 	CauseCallingAETitle:        {"no peer has this calling AE title", RejectCallingAETitle},
 	CauseAddress:               {"the peer of this calling AE title has other addresses", RejectCallingAETitle},
+	CausePlain:                 {"the peer of this calling AE title must speak TLS", RejectCallingAETitle},
 	CauseCertificate:           {"the peer of this calling AE title has another certificate", RejectCallingAETitle},
 	CauseCalledAETitle:         {"the called AE title is not ours", RejectCalledAETitle},
 	CauseAssociations:          {"as many associations are open as there may be", RejectLocalLimitExceeded},

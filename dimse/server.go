@@ -89,6 +89,8 @@ type Server struct {
 	// refuses it by returning a Rejection, say RejectTemporaryCongestion when
 	// the disk is nearly full.
 	Admit func(ctx context.Context, rq AssociateRequestInfo) *Rejection
+	// Resolver looks up the names in the Hosts of Peers; nil: net.DefaultResolver.
+	Resolver Resolver
 	// Authenticator checks user identities where a rule of Peers requires one.
 	Authenticator Authenticator
 	// Advise, if set, says what can be done about a refusal; the log has it.
@@ -96,6 +98,7 @@ type Server struct {
 
 	everyone quota    // of the requests that no rule is about, and of all
 	rules    []*quota // Peers
+	hosts    hosts
 	repeats  repeats
 
 	mu        sync.Mutex

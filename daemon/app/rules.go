@@ -2,6 +2,8 @@ package app
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,24 +42,45 @@ func newPeers(cfg *configs.Config) []dimse.Peer {
 }
 
 // reportingPeers are a rule for each destination that has to commit itself: it calls to report, by the title under which
-// it was asked, and no rule of the site needs to be about it.
+// it was asked, and no rule of the site needs to be about it. It may do so from where it is called, and over TLS alone
+// where it is called in TLS. Where a rule of the site is about that title, there is none: the site has decided.
 func reportingPeers(cfg *configs.Config) (peers []dimse.Peer) {
 	for _, d := range cfg.Destinations {
-		if !d.Commitment.Required() {
+		if !d.Commitment.Required() || cfg.HasPeer(d.Commitment.CalledAETitle) {
 			continue
 		}
 		p := dimse.Peer{
 			Name:             "destination " + d.Name + ", to report storage commitments alone",
 			CallingAETitle:   dicom.AETitle(d.Commitment.CalledAETitle),
+			TLS:              d.TLS.Enabled,
 			AbstractSyntaxes: []dicom.UID{dicom.Verification, dicom.StorageCommitmentPushModel},
 			RefuseActions:    true,
 		}
+		p.Addresses, p.Hosts = placesOf(d.Address, d.Commitment.Address)
 		if d.CallingAETitle != cfg.DICOM.AETitle {
 			p.CalledAETitle = dicom.AETitle(d.CallingAETitle)
 		}
 		peers = append(peers, p)
 	}
 	return peers
+}
+
+// placesOf are the hosts of addresses with a port: those given as an IP address, and those given by a name.
+func placesOf(addresses ...string) (prefixes []netip.Prefix, names []string) {
+	for _, address := range addresses {
+		host, _, _ := net.SplitHostPort(address) // as the configuration has checked
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case err != nil && !slices.Contains(names, host):
+			names = append(names, host)
+		case err == nil:
+			ip = ip.Unmap().WithZone("")
+			if prefix := netip.PrefixFrom(ip, ip.BitLen()); !slices.Contains(prefixes, prefix) {
+				prefixes = append(prefixes, prefix)
+			}
+		}
+	}
+	return prefixes, names
 }
 
 func rates(associations, objects int, bytes configs.Size) dimse.Rates {
@@ -76,7 +99,12 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 			}
 			return "to let it in, add to dicom.peers: - " + entryFor(r)
 		case dimse.CauseAddress:
+			if !cfg.HasPeer(title) {
+				return "it is the AE title of a destination, which may report from where it is called (destinations[].address) alone; if it has other addresses too, add to dicom.peers: - " + entryFor(r)
+			}
 			return fmt.Sprintf("if it has moved, add %s to the addresses of the entry of dicom.peers with ae_title: %s", hostOf(r), yamlText(title))
+		case dimse.CausePlain:
+			return adviseReportInTLS(cfg) + "; or add to dicom.peers: - " + entryFor(r)
 		case dimse.CauseCertificate:
 			if len(r.CertificateNames) == 0 {
 				return "it shows no certificate: let it call the port with TLS, with a certificate signed by dicom.tls.client_ca_file"
@@ -133,6 +161,14 @@ func adviseTLS(cfg *configs.Config) string {
 		return fmt.Sprintf("let the peer call %s (dicom.listen), or switch TLS off there", cfg.DICOM.Listen)
 	}
 	return "switch TLS off at the peer, or on here: dicom.tls.enabled"
+}
+
+// adviseReportInTLS is for a destination that is called in TLS and reports without.
+func adviseReportInTLS(cfg *configs.Config) string {
+	if cfg.DICOM.TLS.Enabled {
+		return fmt.Sprintf("it is called in TLS: let it report in TLS too, to %s (dicom.listen)", cfg.DICOM.Listen)
+	}
+	return "it is called in TLS: let it report in TLS too, by dicom.tls.enabled here"
 }
 
 // entryFor is the entry of dicom.peers that lets in who was refused.

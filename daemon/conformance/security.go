@@ -66,6 +66,7 @@ func (s *Site) admission(d *document) {
 			rows = append(rows, admissionRow(&s.Acceptor.Peers[i], called))
 		}
 		d.table([]string{"Rule", "Calling AE title", "Called AE title", "From", "Name in its certificate", "User identity", "SOP classes"}, rows)
+		d.p("Who calls from a host that is given by its name calls from an address that the name has then. It is looked up with the request, at most every ten seconds; if that fails, the addresses that it had last count.")
 	}
 	if s.Acceptor.AcceptBlankCallingAETitle {
 		d.p("A blank calling AE title is accepted, and meets only the rules without one; it cannot ask for storage commitment.")
@@ -96,6 +97,13 @@ func admissionRow(p *dimse.Peer, called string) []string {
 	for _, prefix := range p.Addresses {
 		addresses = append(addresses, fmt.Sprintf("`%s`", prefix))
 	}
+	for _, name := range p.Hosts {
+		addresses = append(addresses, fmt.Sprintf("`%s`", name))
+	}
+	from := or(strings.Join(addresses, ", "), "anywhere")
+	if p.TLS {
+		from += ", in TLS"
+	}
 	identity, classes := "ignored", "all"
 	if p.RequireUserIdentity {
 		identity = "required"
@@ -111,7 +119,7 @@ func admissionRow(p *dimse.Peer, called string) []string {
 		classes = "all, without requests for storage commitment"
 	}
 	return []string{
-		p.Name, or(code(p.CallingAETitle), "any"), or(code(p.CalledAETitle), called), or(strings.Join(addresses, ", "), "anywhere"),
+		p.Name, or(code(p.CallingAETitle), "any"), or(code(p.CalledAETitle), called), from,
 		or(codes(p.CertificateNames), "any"), identity, classes,
 	}
 }
