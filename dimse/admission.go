@@ -100,31 +100,34 @@ func (s *Server) maxObjectOf(a *Association) int64 {
 	return s.maxObject()
 }
 
-// admit decides on a request that the service provider has let pass. The order
-// is that of the cost: an identity is checked only of who may be there at all. A
-// Refusal without a Cause is none; the association then holds a slot. The error
-// is that of an Authenticator or Admit that panicked, and has ended the
-// association.
+// admit decides on a request that the service provider has let pass. First comes
+// who the peer is, as far as the rules ask for it: strangers take no slot and use
+// up no rate that others need, and are bounded like the connections that are
+// silent yet. A Refusal without a Cause is none; the association then holds a
+// slot. With an error, the association has ended.
 func (s *Server) admit(ctx context.Context, a *Association, rq *pdu.AssociateRQ) (Refusal, error) {
 	info := requestInfo(a, rq)
 	r := Refusal{AssociateRequestInfo: info}
 	r.UserIdentity = nil
-	r.Cause = s.userRefuses(ctx, a, rq, &info)
-	if r.Cause == 0 {
-		r.Cause = s.takeSlot(a)
-	}
-	if r.Cause == 0 {
-		r.Cause = s.overRate(a)
-	}
 	var rejection *Rejection
 	err := a.guard(func() {
+		r.Cause = s.userRefuses(ctx, a, rq, &info)
 		if r.Cause == 0 {
 			r.Cause, r.Err = s.identify(ctx, a, info.UserIdentity)
+		}
+		if r.Cause == 0 {
+			r.Cause = s.takeSlot(a)
+		}
+		if r.Cause == 0 {
+			r.Cause = s.overRate(a)
 		}
 		if r.Cause == 0 && s.Admit != nil {
 			rejection = s.Admit(ctx, info)
 		}
 	})
+	if ended := a.conn.interruption(); ended != nil && err == nil {
+		err = a.fail(ended)
+	}
 	r.Rejection = causes[r.Cause].rejection
 	if rejection != nil {
 		r.Cause, r.Rejection = CauseAdmit, *rejection

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -478,5 +479,67 @@ func TestPeerWithSomeSOPClasses(t *testing.T) {
 			}
 		}
 		a.Abort()
+	}
+}
+
+// waitingRoom is an Authenticator that knows nobody and takes its time.
+type waitingRoom struct {
+	mu          sync.Mutex
+	in, most    int
+	came, ended chan struct{}
+}
+
+func (w *waitingRoom) Authenticate(ctx context.Context, _ string, _ []byte) error {
+	w.mu.Lock()
+	w.in++
+	w.most = max(w.most, w.in)
+	w.mu.Unlock()
+	w.came <- struct{}{}
+	<-ctx.Done()
+	w.mu.Lock()
+	w.in--
+	w.mu.Unlock()
+	w.ended <- struct{}{}
+	return ctx.Err()
+}
+
+// Who has to prove who it is takes no slot before, and costs the others none of their rate; and of such there cannot be
+// more than of silent connections.
+func TestPromise6_StrangersTakeNoPlaces(t *testing.T) {
+	const strangers = 60
+	const most = 2 + 32 // MaxAssociations, and some
+	room := &waitingRoom{came: make(chan struct{}, strangers), ended: make(chan struct{}, strangers)}
+	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
+		s.Peers = []dimse.Peer{{CallingAETitle: "SCANNER"}, {CallingAETitle: "STRANGER", RequireUserIdentity: true}}
+		s.MaxAssociations, s.Rates.AssociationsPerMinute = 2, 2
+		s.Authenticator = room
+	})
+	for range strangers {
+		p := dimsetest.Dial(t, s.Addr)
+		rq := associateRQ()
+		rq.CallingAETitle = pdu.AETitleField("STRANGER")
+		rq.UserInformation.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsernamePasscode, PrimaryField: []byte("ct1"), SecondaryField: []byte("guess")}
+		p.SendPDU(rq)
+		<-room.came
+	}
+	for n := range 2 {
+		a, err := dialer().Dial(t.Context(), s.Addr)
+		if err != nil {
+			t.Fatalf("association %d of the scanner: %v", n+1, err)
+		}
+		defer a.Abort()
+		if status, err := a.Echo(t.Context()); err != nil || status != dimse.StatusSuccess {
+			t.Errorf("C-ECHO: %v, %v", status, err)
+		}
+	}
+	for range strangers - most {
+		select {
+		case <-room.ended:
+		case <-time.After(dimsetest.Timeout):
+			t.Fatal("strangers beyond the bound are kept")
+		}
+	}
+	if room.most > most+1 { // one too many has to come, for one to go
+		t.Errorf("%d strangers at a time, want %d at most", room.most, most)
 	}
 }

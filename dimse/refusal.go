@@ -40,7 +40,7 @@ const (
 	CauseTLS                         // TLS spoken to a listener without it
 	CauseNoTLS                       // no TLS spoken to a listener with it
 	CauseHandshake                   // the TLS handshake failed
-	CauseNoRequest                   // the connection ended, or its time, before a request
+	CauseNoRequest                   // the connection ended, or its time, before a request, or the decision on it
 )
 
 // causes says each Cause in words, and how its request is answered.
@@ -70,7 +70,7 @@ var causes = [...]struct {
 	CauseTLS:                   {"the peer speaks TLS, and this port does not", Rejection{}},
 	CauseNoTLS:                 {"the peer does not speak TLS, and this port speaks nothing else", Rejection{}},
 	CauseHandshake:             {"the TLS handshake failed", Rejection{}},
-	CauseNoRequest:             {"no association was requested", Rejection{}},
+	CauseNoRequest:             {"it ended before an association was requested, or let in", Rejection{}},
 }
 
 // String says the cause in a line of a log.

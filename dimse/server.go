@@ -49,8 +49,9 @@ type Server struct {
 	// default 131072.
 	MaxPDU uint32
 	// MaxAssociations bounds the open associations; default 100. Requests
-	// beyond it are rejected as transient. A connection counts from its
-	// A-ASSOCIATE-RQ on: silent ones take no slot.
+	// beyond it are rejected as transient. A connection counts once its peer is
+	// known: neither silent ones nor strangers take a slot. Of those there are
+	// hardly more; the one that has waited longest gives way.
 	MaxAssociations int
 	// MaxAssociationsPerHost bounds those of one IP address; default: no bound
 	// of its own.
@@ -106,7 +107,7 @@ type Server struct {
 	draining  bool
 	listeners map[net.Listener]struct{}
 	conns     map[*Association]connState
-	pending   []*Association // without a slot, in Sta2 or Sta13: who has waited longest comes first
+	pending   []*Association // without a slot, in Sta2, Sta3 or Sta13: who has waited longest comes first
 	running   sync.WaitGroup
 }
 
@@ -224,13 +225,15 @@ func (s *Server) finish(a *Association) {
 	delete(s.conns, a)
 }
 
-// addPending counts a among the connections that await their request, or after
-// the end of their association the peer's close; too many would cost memory.
+// addPending counts a among the connections that await their request or the
+// decision on it, or after the end of their association the peer's close; too many
+// would cost memory.
 func (s *Server) addPending(a *Association) {
 	s.pending = append(s.pending, a)
 	if len(s.pending) > s.maxAssociations()+pendingSlack {
 		longest := s.longestPending()
 		longest.conn.interrupt(errEvicted)
+		s.conns[longest].cancel() // it may await the check of its identity
 		s.forgetPending(longest)
 	}
 }
@@ -288,6 +291,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			a.conn.drain(drainIdle)
 		} else {
 			a.conn.interrupt(errDraining)
+			c.cancel()
 		}
 	}
 	s.mu.Unlock()

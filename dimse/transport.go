@@ -96,6 +96,13 @@ func (t *transport) interrupt(cause error) {
 	}
 }
 
+// interruption is the cause of an interrupt that nobody has come across yet.
+func (t *transport) interruption() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.interrupted
+}
+
 // drain ends the association once it was idle for d.
 func (t *transport) drain(d time.Duration) {
 	t.mu.Lock()
