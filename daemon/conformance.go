@@ -57,7 +57,7 @@ on, with the configuration of this site; without --config, with the defaults.`,
 func installation(cfg *configs.Config) *conformance.Site {
 	s := &conformance.Site{
 		Version: version, Date: time.Now(), Name: cfg.Site, Device: cfg.Device,
-		Acceptor: app.Acceptor(cfg), Listen: cfg.DICOM.Listen, Answers: receive.Answers(),
+		Acceptor: app.Acceptor(cfg), Self: app.SelfTitle, Listen: cfg.DICOM.Listen, Answers: receive.Answers(),
 		ReadClasses: triage.SOPClasses(), ReadSyntaxes: triage.TransferSyntaxes(),
 		Commitment: commitmentOf(cfg),
 	}

@@ -40,7 +40,7 @@ func (s *Server) serve(ctx context.Context, a *Association) {
 		a.guard(func() { observer.AssociationClosed(a, err) })
 	}
 	s.freeSlot(a)
-	level, attrs := slog.LevelInfo, []slog.Attr{
+	level, attrs := s.levelOf(a), []slog.Attr{
 		slog.Int("messages", counts.messages), slog.Int("objects", counts.objects), slog.Int64("bytes", counts.bytes),
 		slog.Duration("lasted", time.Since(a.opened)),
 	}
@@ -110,8 +110,16 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 	if refused := refusedClasses(contexts); len(refused) > 0 {
 		attrs = append(attrs, slog.Any("refused", refused))
 	}
-	a.log.LogAttrs(ctx, slog.LevelInfo, "association opened", attrs...)
+	a.log.LogAttrs(ctx, s.levelOf(a), "association opened", attrs...)
 	return nil
+}
+
+// levelOf is that of a line about an association that is as it should be.
+func (s *Server) levelOf(a *Association) slog.Level {
+	if a.rule == &s.own {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 func countAccepted(contexts []PresentationContext) (n int) {

@@ -59,8 +59,8 @@ func newQuota(p Peer, r Rates) quota {
 
 // quotas are those that an association counts against.
 func (s *Server) quotas(a *Association) []*quota {
-	if a.rule == &s.everyone {
-		return []*quota{&s.everyone}
+	if a.rule == &s.everyone || a.rule == &s.own {
+		return []*quota{a.rule}
 	}
 	return []*quota{a.rule, &s.everyone}
 }
@@ -107,6 +107,11 @@ func (s *Server) maxObjectOf(a *Association) int64 {
 // slot. With an error, the association has ended.
 func (s *Server) admit(ctx context.Context, a *Association, rq *pdu.AssociateRQ) (Refusal, error) {
 	info := requestInfo(a, rq)
+	if s.Own != nil && s.Own(a.conn.conn.LocalAddr(), a.conn.conn.RemoteAddr()) {
+		a.rule = &s.own
+		s.takeSlot(a)
+		return Refusal{}, nil
+	}
 	r := Refusal{AssociateRequestInfo: info}
 	r.UserIdentity = nil
 	var rejection *Rejection
@@ -203,7 +208,8 @@ func (s *Server) identify(ctx context.Context, a *Association, id *pdu.UserIdent
 	return 0, nil
 }
 
-// takeSlot takes a slot of MaxAssociations, or says which bound is reached.
+// takeSlot takes a slot of MaxAssociations, or says which bound is reached. For
+// Own's there is always one.
 func (s *Server) takeSlot(a *Association) Cause {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +217,7 @@ func (s *Server) takeSlot(a *Association) Cause {
 	c := s.conns[a]
 	all, ofHost, ofRule := 0, 0, 0
 	for _, other := range s.conns {
-		if !other.holds {
+		if !other.holds || other.rule == &s.own {
 			continue
 		}
 		all++
@@ -223,6 +229,7 @@ func (s *Server) takeSlot(a *Association) Cause {
 		}
 	}
 	switch {
+	case a.rule == &s.own:
 	case a.rule.peer.MaxAssociations > 0 && ofRule >= a.rule.peer.MaxAssociations:
 		return CauseAssociationsOfPeer
 	case s.MaxAssociationsPerHost > 0 && ofHost >= s.MaxAssociationsPerHost:

@@ -543,3 +543,54 @@ func TestPromise6_StrangersTakeNoPlaces(t *testing.T) {
 		t.Errorf("%d strangers at a time, want %d at most", room.most, most)
 	}
 }
+
+// What the program asks of itself is let in by no rule and refused by none, takes nobody's place, gets Verification and
+// nothing else, and is no line of the log.
+func TestOwn(t *testing.T) {
+	log := new(dimsetest.Output)
+	own := make(chan string, 1)
+	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
+		s.Peers, s.MaxAssociations = []dimse.Peer{{CallingAETitle: "OTHER"}}, 1
+		s.Log = slog.New(slog.NewTextHandler(log, nil))
+		s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection { return &dimse.RejectTemporaryCongestion }
+		s.Own = func(_, remote net.Addr) bool {
+			select {
+			case known := <-own:
+				return known == remote.String()
+			default:
+				return false
+			}
+		}
+	})
+	d := dialer()
+	d.Contexts = append(d.Contexts, dimse.ProposedContext{AbstractSyntax: dicom.Verification, TransferSyntaxes: bothSyntaxes})
+	d.NetDial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			own <- conn.LocalAddr().String()
+		}
+		return conn, err
+	}
+	for range 3 {
+		a, err := d.Dial(t.Context(), s.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Abort()
+		if status, err := a.Echo(t.Context()); err != nil || status != dimse.StatusSuccess {
+			t.Errorf("C-ECHO: %v, %v", status, err)
+		}
+		for _, pc := range a.Contexts() {
+			if accepted := pc.Result == pdu.Acceptance; accepted != (pc.AbstractSyntax == dicom.Verification) {
+				t.Errorf("%s: %v", pc.AbstractSyntax.Name(), pc.Result)
+			}
+		}
+	}
+	if text := log.String(); text != "" {
+		t.Errorf("the log has\n%s", text)
+	}
+	var rejected *dimse.RejectedError
+	if _, err := dialer().Dial(t.Context(), s.Addr); !errors.As(err, &rejected) {
+		t.Errorf("somebody else: %v", err)
+	}
+}

@@ -92,12 +92,19 @@ type Server struct {
 	Admit func(ctx context.Context, rq AssociateRequestInfo) *Rejection
 	// Resolver looks up the names in the Hosts of Peers; nil: net.DefaultResolver.
 	Resolver Resolver
+	// Own, if set, says of an association request by the two ends of its
+	// connection, as the Server sees them, whether this very program has sent it,
+	// to see whether the Server answers. That stands beside the rules and bounds
+	// that are for others: nobody can keep it out, it takes nobody's place, and
+	// the log has it at debug level. Verification alone is accepted on it.
+	Own func(local, remote net.Addr) bool
 	// Authenticator checks user identities where a rule of Peers requires one.
 	Authenticator Authenticator
 	// Advise, if set, says what can be done about a refusal; the log has it.
 	Advise func(Refusal) string
 
 	everyone quota    // of the requests that no rule is about, and of all
+	own      quota    // of Own's
 	rules    []*quota // Peers
 	hosts    hosts
 	repeats  repeats
@@ -269,6 +276,7 @@ func (s *Server) listen(ln net.Listener) bool {
 		s.listeners = map[net.Listener]struct{}{}
 		s.conns = map[*Association]connState{}
 		s.everyone = newQuota(Peer{}, s.Rates)
+		s.own = newQuota(Peer{Name: "this program", AbstractSyntaxes: []dicom.UID{dicom.Verification}}, Rates{})
 		for _, p := range s.Peers {
 			rule := newQuota(p, p.Rates)
 			s.rules = append(s.rules, &rule)

@@ -31,7 +31,6 @@ import (
 	"ichwatch/daemon/spool"
 	"ichwatch/daemon/triage"
 	"ichwatch/dimse"
-	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/tlsprofile"
 	"ichwatch/infer"
 )
@@ -64,7 +63,7 @@ type App struct {
 	version string
 	started time.Time
 
-	self            dicom.AETitle // under which the daemon calls itself
+	self            selfCalls
 	selfCertificate tls.Certificate
 
 	ready chan struct{}
@@ -74,7 +73,7 @@ type App struct {
 // New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
 // never called.
 func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error) {
-	a := &App{cfg: cfg, log: o.Log, self: newSelfTitle(), ready: make(chan struct{}), version: o.Version, started: time.Now()}
+	a := &App{cfg: cfg, log: o.Log, ready: make(chan struct{}), version: o.Version, started: time.Now()}
 	a.close = sync.OnceValue(a.shut)
 	defer func() {
 		if err != nil {
@@ -159,27 +158,25 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	if err := a.prepareCommitment(ctx); err != nil {
 		return nil, err
 	}
-	a.server = newServer(cfg, a.spool, a.self, users, o.Log)
+	a.server = newServer(cfg, a.spool, users, o.Log)
+	a.server.Own = a.self.has
 	a.serveCommitment(a.server)
 	a.monitor = &monitor.Monitor{Checks: a.checks(), Log: o.Log}
 	return a, nil
 }
 
-// newServer is the acceptor that faces the scanner, and for the health checks ourselves.
-func newServer(cfg *configs.Config, sp *spool.Spool, self dicom.AETitle, users dimse.Authenticator, log *slog.Logger) *dimse.Server {
+// newServer is the acceptor that faces the scanner.
+func newServer(cfg *configs.Config, sp *spool.Spool, users dimse.Authenticator, log *slog.Logger) *dimse.Server {
 	receiver := &receive.Receiver{
 		Spool: sp, Log: log,
 		HighWatermark: float64(cfg.Spool.HighWatermark), Reserve: uint64(cfg.Spool.Reserve),
 	}
 	s := Acceptor(cfg)
-	if len(s.Peers) > 0 { // then we too need to be let in
-		s.Peers = append([]dimse.Peer{{Name: "ichwatch itself", CallingAETitle: self}}, s.Peers...)
-	}
 	s.Authenticator = users
 	s.Advise = advise(cfg)
 	s.Handler = receiver
 	s.Admit = receiver.Admit
-	s.Log = slog.New(hushed{Handler: log.Handler(), title: string(self)})
+	s.Log = log
 	return s
 }
 

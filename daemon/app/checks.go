@@ -2,12 +2,9 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"slices"
 	"time"
 
 	"ichwatch/daemon/monitor"
@@ -59,48 +56,15 @@ func (a *App) checks() []monitor.Check {
 	return append(checks, a.commitmentChecks()...)
 }
 
-// newSelfTitle draws the AE title under which the daemon calls itself. It is another one after each start, so that
-// nobody else can be let in, or kept out of the log, for it.
-func newSelfTitle() dicom.AETitle { return dicom.AETitle("SELF_" + rand.Text()[:11]) }
+// SelfTitle is the AE title under which the daemon calls itself. It gives no right: the server knows these calls by the
+// ends of their connections.
+const SelfTitle dicom.AETitle = "ICHWATCH-SELF"
 
-// hushed lowers to debug level what is logged about our own calls, which come every few seconds for as long as the
-// daemon lives.
-type hushed struct {
-	slog.Handler
-	title string // of the caller that is hushed
-	on    bool
-}
-
-func (h hushed) WithAttrs(attrs []slog.Attr) slog.Handler {
-	h.on = h.on || slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == "calling" && a.Value.String() == h.title })
-	h.Handler = h.Handler.WithAttrs(attrs)
-	return h
-}
-
-func (h hushed) WithGroup(name string) slog.Handler {
-	h.Handler = h.Handler.WithGroup(name)
-	return h
-}
-
-func (h hushed) Enabled(ctx context.Context, level slog.Level) bool {
-	if h.on {
-		level = slog.LevelDebug
-	}
-	return h.Handler.Enabled(ctx, level)
-}
-
-func (h hushed) Handle(ctx context.Context, r slog.Record) error {
-	if h.on {
-		r.Level = slog.LevelDebug
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
-// echoSelf sends a C-ECHO through the real listeners: it finds what a check from within would not, a stuck accept loop or
-// exhausted associations (fo-dicom#1450). A rejection is an answer too.
+// echoSelf sends a C-ECHO through the real listeners: it finds what a check from within would not, a stuck accept loop
+// say (fo-dicom#1450).
 func (a *App) echoSelf(ctx context.Context, at door) error {
 	d := &dimse.Dialer{
-		CallingAETitle: a.self,
+		CallingAETitle: SelfTitle,
 		CalledAETitle:  dicom.AETitle(a.cfg.DICOM.AETitle),
 		Contexts: []dimse.ProposedContext{{
 			AbstractSyntax:   dicom.Verification,
@@ -110,11 +74,7 @@ func (a *App) echoSelf(ctx context.Context, at door) error {
 		NetDial: a.selfDial(at),
 	}
 	assoc, err := d.Dial(ctx, reachable(at.ln.Addr().String()))
-	var rejected *dimse.RejectedError
-	switch {
-	case errors.As(err, &rejected):
-		return nil
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("no association with ourselves: %w", err)
 	}
 	status, err := assoc.Echo(ctx)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ichwatch/configs"
+	"ichwatch/daemon/app"
 	"ichwatch/daemon/monitor"
 	"ichwatch/daemon/phantom"
 	"ichwatch/dimse"
@@ -53,7 +54,7 @@ func TestHealthCallsAreReal(t *testing.T) {
 		switch debug := strings.Contains(line, `"level":"DEBUG"`); {
 		case strings.Contains(line, `"calling":"CT2"`) && !debug:
 			strangers++
-		case strings.Contains(line, `"calling":"SELF_`) && debug:
+		case strings.Contains(line, `"calling":"ICHWATCH-SELF"`) && debug:
 			hushed++
 		case strings.Contains(line, `"calling":`):
 			loud++
@@ -104,5 +105,67 @@ func TestReadinessTellsOfAFullDisk(t *testing.T) {
 				t.Errorf("a full disk is no reason to be restarted: %d", status)
 			}
 		})
+	}
+}
+
+// Other people's limits are not ours: with every place taken and every rate used up our own C-ECHO is answered, however
+// often, and it takes nothing of what the scanners have.
+func TestHealthCallsStandBesideTheLimits(t *testing.T) {
+	const limit = 3
+	for name, limited := range map[string]func(*configs.DICOM){
+		"in all":      func(c *configs.DICOM) { c.MaxAssociations = limit },
+		"of a host":   func(c *configs.DICOM) { c.MaxAssociationsPerHost = limit },
+		"of a minute": func(c *configs.DICOM) { c.MaxAssociationsPerMinute = limit },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			limited(&cfg.DICOM)
+			d := start(t, cfg)
+			healthy := func() {
+				t.Helper()
+				for range limit + 1 {
+					if status, r := d.report(t, "/healthz"); status != http.StatusOK || r.Parts["dicom"] != "ok" {
+						t.Fatalf("%d %+v", status, r)
+					}
+				}
+			}
+			scanner := dimse.Dialer{CallingAETitle: "CT1", CalledAETitle: "ICHWATCH", Contexts: []dimse.ProposedContext{{
+				AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian},
+			}}}
+			call := func() error {
+				a, err := scanner.Dial(t.Context(), net.JoinHostPort("127.0.0.1", d.port))
+				if err == nil {
+					t.Cleanup(func() { _ = a.Abort() })
+				}
+				return err
+			}
+			healthy()
+			for n := range limit {
+				if err := call(); err != nil {
+					t.Fatalf("association %d of a scanner: %v", n+1, err)
+				}
+			}
+			healthy()
+			scanner.CallingAETitle = app.SelfTitle // which lets in nobody else
+			var rejected *dimse.RejectedError
+			if err := call(); !errors.As(err, &rejected) || rejected.Rejection != dimse.RejectLocalLimitExceeded {
+				t.Errorf("one more: %v", err)
+			}
+		})
+	}
+}
+
+// Nothing but a C-ECHO goes over such an association, and in TLS it is known too.
+func TestHealthCallsInTLS(t *testing.T) {
+	cfg := config(t)
+	secured(t, cfg)
+	cfg.DICOM.Peers = []configs.Peer{{Name: "ct1", AETitle: "CT1", CertificateNames: []string{"ct1.example.org"}}}
+	d := start(t, cfg)
+	if status, r := d.report(t, "/healthz"); status != http.StatusOK || r.Parts["dicom"] != "ok" || r.Parts["dicom without tls"] != "ok" {
+		t.Errorf("%d %+v", status, r)
+	}
+	d.stop()
+	if n := strings.Count(d.log.String(), `"rule":"this program","tls":"TLS 1.3"`); n == 0 {
+		t.Errorf("no call of our own in TLS:\n%s", d.log)
 	}
 }

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"sync"
+
+	"ichwatch/dimse"
 )
 
 // door is a listener that faces the scanner.
@@ -80,14 +84,78 @@ func (a *App) serve(ctx context.Context) error {
 
 // selfDial connects to ourselves at a door. Who answers there is not in question, only whether somebody does.
 func (a *App) selfDial(d door) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	if d.tls == nil {
-		return nil
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := a.self.dial(ctx, network, addr)
+		if err != nil || d.tls == nil {
+			return conn, err
+		}
+		secure := tls.Client(conn, &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			InsecureSkipVerify: true,
+			// Whatever authorities the server names: it knows this one certificate.
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &a.selfCertificate, nil },
+		})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return secure, nil
 	}
-	dialer := tls.Dialer{Config: &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true,
-		// Whatever authorities the server names: it knows this one certificate.
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &a.selfCertificate, nil },
-	}}
-	return dialer.DialContext
+}
+
+// selfCalls are the connections that the daemon has to itself, by their two ends: of two connections, these are never the
+// same. So the server can tell them from those of others, who could come by any name or secret that went over the network.
+type selfCalls struct {
+	mu   sync.Mutex
+	open map[ends]struct{}
+}
+
+// ends are the addresses of a connection: of who has called, and of who was.
+type ends struct{ from, to netip.AddrPort }
+
+func endOf(a net.Addr) netip.AddrPort {
+	tcp, _ := a.(*net.TCPAddr)
+	if tcp == nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(dimse.AddressOf(a), uint16(tcp.Port))
+}
+
+// dial connects, and knows of it before the first byte is sent.
+func (s *selfCalls) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &selfConn{conn, s, ends{endOf(conn.LocalAddr()), endOf(conn.RemoteAddr())}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[ends]struct{}{}
+	}
+	s.open[c.ends] = struct{}{}
+	return c, nil
+}
+
+// has is for dimse.Server.Own.
+func (s *selfCalls) has(local, remote net.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.open[ends{endOf(remote), endOf(local)}]
+	return ok
+}
+
+// selfConn is the calling end of one of them.
+type selfConn struct {
+	net.Conn
+	calls *selfCalls
+	ends  ends
+}
+
+// Close forgets the connection first: its port may be another's then.
+func (c *selfConn) Close() error {
+	c.calls.mu.Lock()
+	delete(c.calls.open, c.ends)
+	c.calls.mu.Unlock()
+	return c.Conn.Close()
 }

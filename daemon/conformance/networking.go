@@ -64,7 +64,7 @@ func (s *Site) storeSCP(d *document) {
 	if s.Commitment != nil && len(s.Commitment.Peers) > 0 {
 		d.p("With a report on storage commitment that its peer did not take over an association of its own, see there.")
 	}
-	d.p("Otherwise none towards others. The daemon verifies its own port with a C-ECHO from a calling AE title that begins with `SELF_`.")
+	d.p("Otherwise none towards others. The daemon verifies its own port with a C-ECHO, as %s; such an association takes no place and counts against no limit.", code(s.Self))
 	d.h(4, "Association Acceptance Policy")
 	d.h(5, "Accepted Associations and Presentation Contexts")
 	d.p("An association is accepted when none of the reasons below stands against it, whatever becomes of its contexts. Accepted presentation contexts: each SOP class above, as SCP, in each of these transfer syntaxes:")

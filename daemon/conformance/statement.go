@@ -23,6 +23,7 @@ type Site struct {
 	Name, Device string // as configured
 
 	Acceptor     *dimse.Server // as configured; it is not run
+	Self         dicom.AETitle // under which the program calls its own port
 	Listen       string        // host:port
 	TLS          *Listener     // at Listen; nil: none
 	Commitment   *Commitment   // for scanners; nil: none
