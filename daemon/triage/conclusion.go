@@ -20,6 +20,8 @@ type Conclusion struct {
 	Reason  string // where the outcome asks for one; never identity
 	// Score is that of the strongest series under the study rule, 0 without series.
 	Score float64
+	// Named is the class that an alert would name; Normal where none is raised.
+	Named infer.Class
 	// Findings has each hemorrhage class of the model once: the strongest over
 	// the series of the study. Their slice indices are left out.
 	Findings []study.Finding
@@ -45,6 +47,9 @@ func (e *Examiner) Conclude(objects []Examined) Conclusion {
 	c.Outcome, c.Reason = w.outcome()
 	if w.leading != nil {
 		c.Score = w.leading.decision.Score
+	}
+	if w.positive() {
+		c.Named = w.leading.decision.Leading.Class
 	}
 	at := map[infer.Class]int{}
 	for _, s := range w.stacks {

@@ -100,6 +100,8 @@ type Study struct {
 	// class would still have met the rule, 0 where the rule could not be asked.
 	// That of Normal is not read.
 	Scores []float64
+	// Named is the class that the alert names; read only where Outcome is Positive.
+	Named infer.Class
 }
 
 // Data is what is assessed.
@@ -124,13 +126,18 @@ type Options struct {
 	Unit string
 }
 
-// Assess computes every figure. Its error is a mistake in the data's form.
-func Assess(d Data, o Options) (*Figures, error) {
+func (o Options) orDefault() Options {
 	o.Rounds = cmp.Or(o.Rounds, 2000)
 	o.Unit = cmp.Or(o.Unit, "patient")
 	if len(o.Sensitivities) == 0 {
 		o.Sensitivities = []float64{0.90, 0.95}
 	}
+	return o
+}
+
+// Assess computes every figure. Its error is a mistake in the data's form.
+func Assess(d Data, o Options) (*Figures, error) {
+	o = o.orDefault()
 	if err := d.check(o); err != nil {
 		return nil, fmt.Errorf("assess: %w", err)
 	}
@@ -152,7 +159,8 @@ func Assess(d Data, o Options) (*Figures, error) {
 	if mix != nil {
 		measurers = append(measurers, mix)
 	}
-	estimates := estimate(patients, o, measurers)
+	named := d.named(o)
+	estimates := estimate(patients, o, append(measurers, named))
 	for i, a := range slice {
 		b := a.binary(estimates[i])
 		if i == 0 {
@@ -173,6 +181,7 @@ func Assess(d Data, o Options) (*Figures, error) {
 		mix.Accuracy = estimates[len(measurers)-1][0]
 		f.Slices.SixWay = &mix.Confusion
 	}
+	f.Studies.Named = named.count(estimates[len(measurers)][0])
 	d.outcomes(&f.Studies)
 	return f, nil
 }

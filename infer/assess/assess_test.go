@@ -47,7 +47,7 @@ var data = rapid.Custom(func(t *rapid.T) Data {
 		d.Slices = append(d.Slices, Slice{rapid.IntRange(0, patients-1).Draw(t, "patient"), truth("truth"), row("probabilities")})
 	}
 	for p := range patients {
-		s := Study{Patient: p, Truth: truth("study"), Scores: row("scores"), Outcome: Outcome(rapid.IntRange(0, 2).Draw(t, "outcome"))}
+		s := Study{Patient: p, Truth: truth("study"), Scores: row("scores"), Outcome: Outcome(rapid.IntRange(0, 2).Draw(t, "outcome")), Named: infer.Class(1 + p%5)}
 		if d.reaches(s.Scores, thresholds) {
 			s.Outcome = Positive
 		}
@@ -88,7 +88,7 @@ func (f *Figures) estimates() (out []Estimate) {
 	if f.Slices.SixWay != nil {
 		out = append(out, f.Slices.SixWay.Accuracy)
 	}
-	return out
+	return append(out, f.Studies.Named.Share)
 }
 
 // Whatever the data, each figure is a number within its interval, or says why it

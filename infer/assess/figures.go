@@ -36,8 +36,17 @@ type StudyFigures struct {
 	Undecided  int            `json:"undecided"` // NOT-ANALYSED or FAILED
 	Outcomes   []OutcomeCount `json:"outcomes"`
 	Any        Binary         `json:"any_hemorrhage"` // scored by the study's score, or the distance from the thresholds in log-odds
-	Classes    []Binary       `json:"classes"`        // the hemorrhage classes
+	Classes    []Binary       `json:"classes"`        // the hemorrhage classes: whether they reach their thresholds in a positive study
+	Named      Named          `json:"named_class"`
 	Predictive []Predictive   `json:"positive_predictive_value,omitempty"`
+}
+
+// Named says how often an alert names the right class: one that the study shows.
+// False alarms do not count, nor studies whose classes are not stated.
+type Named struct {
+	Right int      `json:"right"`
+	Of    int      `json:"of"`
+	Share Estimate `json:"share"`
 }
 
 // OutcomeCount is how many studies ended in one way.

@@ -182,6 +182,28 @@ func (d *Data) moveAll(whole *asked, sensitivities []float64) {
 	})
 }
 
+// naming is the question whether alerts name the right class.
+type naming struct{ *answers }
+
+// named asks it of the studies that bleed and raised an alert.
+func (d *Data) named(o Options) naming {
+	n := naming{newAnswers("alert about a study with stated classes", o.Unit)}
+	for _, s := range d.Studies {
+		if s.Outcome == Positive && s.Truth.Any() && !s.Truth.Unclassified && s.Named.Hemorrhage() {
+			n.add(s.Patient, s.Truth.Shows[s.Named])
+		}
+	}
+	return n
+}
+
+func (n naming) count(share Estimate) Named {
+	out := Named{Of: n.items, Share: share}
+	for _, right := range n.right {
+		out.Right += int(right)
+	}
+	return out
+}
+
 // outcomes counts how studies ended and what that means for a hospital.
 func (d *Data) outcomes(f *StudyFigures) {
 	count := map[Outcome]*OutcomeCount{}
@@ -214,9 +236,7 @@ func (d *Data) outcomes(f *StudyFigures) {
 // confused is the question which class a slice shows most, for slices of one class.
 type confused struct {
 	Confusion
-	unit    string
-	patient []int // of the slices in the matrix
-	right   []bool
+	*answers
 }
 
 // confusion is nil for a model that has no class Normal: it does not tell normal
@@ -225,7 +245,7 @@ func (d *Data) confusion(o Options) *confused {
 	if !slices.Contains(d.Classes, infer.Normal) {
 		return nil
 	}
-	m := &confused{unit: o.Unit}
+	m := &confused{answers: newAnswers("slice of one class", o.Unit)}
 	m.Classes = d.Classes
 	m.Counts = make([][]int, len(d.Classes))
 	for i := range m.Counts {
@@ -250,34 +270,7 @@ func (d *Data) confusion(o Options) *confused {
 			continue
 		}
 		m.Counts[truth][highest]++
-		m.patient = append(m.patient, s.Patient)
-		m.right = append(m.right, truth == highest)
+		m.add(s.Patient, truth == highest)
 	}
 	return m
-}
-
-func (m *confused) figures() []figure {
-	f := figure{who: m.unit, ratio: true}
-	if len(m.right) == 0 {
-		f.undefined = "there is no slice of one class"
-	}
-	patients := map[int]bool{}
-	for _, p := range m.patient {
-		patients[p] = true
-	}
-	if f.patients = len(patients); f.patients == len(m.right) {
-		f.trials = f.patients
-	}
-	return []figure{f}
-}
-
-func (m *confused) measure(weight, dst []float64) {
-	right, all := 0.0, 0.0
-	for i, p := range m.patient {
-		all += weight[p]
-		if m.right[i] {
-			right += weight[p]
-		}
-	}
-	dst[0] = right / all
 }
