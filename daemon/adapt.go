@@ -141,7 +141,7 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 	for _, c := range s.Classes {
 		what := "fitted"
 		if !c.Adapted {
-			what = "as it was"
+			what = "weights as they were"
 		}
 		fmt.Fprintf(&b, "%-17s %s, shown by %d of %d %s; threshold %.4g, was %.4g\n", c.Class, what, c.Patients, s.Patients, s.Units(), s.Default().Thresholds[c.Class], s.ThresholdsBefore[c.Class])
 	}
@@ -166,6 +166,12 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 			name += ", default"
 		}
 		fmt.Fprintf(&b, "  %-18s %v\n", name, o.Expected.Study)
+	}
+	for _, l := range s.Lifted {
+		fmt.Fprintf(&b, "to keep the operating points in order, %v\n", l)
+	}
+	if words := s.UndecidedWords(); words != "" {
+		fmt.Fprintf(&b, "%s\n", words)
 	}
 	if len(s.Worse) > 0 {
 		fmt.Fprintf(&b, "worse than before: %s\n", strings.Join(s.Worse, "; "))

@@ -7,13 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"ichwatch/daemon/spool"
 	"ichwatch/infer"
 	"ichwatch/infer/adapt"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/assess/report"
 	"ichwatch/infer/ensemble"
 	"ichwatch/infer/graph"
 	"ichwatch/infer/manifest"
@@ -32,6 +35,8 @@ type site struct {
 	data   adapt.Data
 	slices []int       // of data, by their index in the set
 	before assess.Data // what the model itself says
+	// undecided are studies that it can say nothing of.
+	undecided []report.Undecided
 }
 
 // tolerance is how far logits and probabilities may lie from what they should be,
@@ -50,14 +55,14 @@ func newSite(base *ensemble.Ensemble, head *graph.Head, x *examined) (*site, err
 	if err := someClassified(counts); err != nil {
 		return nil, err
 	}
-	s.before = before
+	s.before, s.undecided = before, counts.Undecided
 	for i := range x.Results {
 		r, l := &x.Results[i], &x.Set.Slices[i]
 		if r.State != spool.FindingClassified {
 			continue
 		}
 		for k, p := range s.start.Probabilities(m.Activation, r.Features) {
-			if off := math.Abs(p - float64(r.Probabilities[k])); off > tolerance {
+			if off := math.Abs(p - float64(r.Probabilities[k])); !(off <= tolerance) { // NaN too
 				return nil, fmt.Errorf("adapt %s: its last layer does not do what was read from the file: in line %d of the labels %s is off by %g", m.Ref(), l.Line, m.Classes[k], off)
 			}
 		}
@@ -71,31 +76,34 @@ func newSite(base *ensemble.Ensemble, head *graph.Head, x *examined) (*site, err
 // the summary. What the adapted model says of a patient are fits that never saw
 // that patient.
 func (s *site) compare(sum *adapt.Summary, r *adapt.Result, o assess.Options) error {
-	probabilities := make([][]float64, len(s.Results))
-	for k, i := range s.slices {
-		probabilities[i] = r.OutOfFold[k]
-	}
 	// Scores do not depend on thresholds: a rule that nothing meets serves to find some.
 	b, nothing := s.base, map[infer.Class]float64{}
 	for _, c := range b.Classes {
 		nothing[c] = 1
 	}
-	scored, _, _ := s.Answered(study.NewRule(b.Classes, nothing, math.Inf(1), b.StudyRule), probabilities).Data(b.Classes, nothing, b.StudyThreshold)
+	scored := func(probabilities [][]float64) *assess.Data {
+		d, _ := s.answered(probabilities, nothing, math.Inf(1))
+		d.StudyThreshold = b.StudyThreshold
+		return &d
+	}
+	held := &adapt.Held{All: scored(r.OutOfFold), Fold: r.Fold, Options: o}
+	for k, without := range r.WithoutFold {
+		held.Without[k] = scored(without)
+	}
 	protocol := fmt.Sprintf("%d-fold cross-validation by %s on the %d of the site, thresholds of each fold from the others", adapt.Folds, r.Unit, r.Patients)
+	var err error
+	if sum.Points, sum.Lifted, err = held.Points(adapt.Goals(), protocol); err != nil {
+		return fmt.Errorf("operating points: %w", err)
+	}
 	sum.ThresholdsBefore, sum.StudyThresholdBefore, sum.DefaultPoint = b.Thresholds, b.StudyThreshold, adapt.DefaultGoal
-	for _, g := range adapt.Goals() {
-		point, err := g.Point(&scored, r.Fold, protocol)
-		if err != nil {
-			return fmt.Errorf("operating point %s: %w", g.Name, err)
-		}
-		sum.Points = append(sum.Points, point)
+	for _, point := range sum.Points {
 		if point.Name == b.Point { // the site had chosen it
 			sum.DefaultPoint = b.Point
 		}
 	}
 	point := sum.Default()
-	rule := study.NewRule(b.Classes, point.Thresholds, point.StudyThreshold, b.StudyRule)
-	afterwards, _, _ := s.Answered(rule, probabilities).Data(b.Classes, point.Thresholds, point.StudyThreshold)
+	afterwards, undecided := s.answered(r.OutOfFold, point.Thresholds, point.StudyThreshold)
+	sum.Undecided = mergeUndecided(s.undecided, undecided)
 
 	before, err := assess.Assess(s.before, o)
 	if err != nil {
@@ -109,6 +117,37 @@ func (s *site) compare(sum *adapt.Summary, r *adapt.Result, o assess.Options) er
 	return nil
 }
 
+// answered is what the daemon would make of these answers about s.slices, at these
+// thresholds.
+func (s *site) answered(said [][]float64, thresholds map[infer.Class]float64, studyThreshold float64) (assess.Data, []report.Undecided) {
+	probabilities := make([][]float64, len(s.Results))
+	for k, i := range s.slices {
+		probabilities[i] = said[k]
+	}
+	d, counts, _ := s.Answered(study.NewRule(s.base.Classes, thresholds, studyThreshold, s.base.StudyRule), probabilities).Data(s.base.Classes, thresholds, studyThreshold)
+	return d, counts.Undecided
+}
+
+// mergeUndecided lists the studies that either model leaves undecided.
+func mergeUndecided(before, after []report.Undecided) (out []adapt.Undecided) {
+	numbers := map[int]*adapt.Undecided{}
+	for _, u := range slices.Concat(before, after) {
+		if numbers[u.Study] == nil {
+			numbers[u.Study] = &adapt.Undecided{Study: u.Name(), Why: u.Outcome + ", " + u.Reason, Bleeding: u.Bleeding}
+		}
+	}
+	for _, u := range before {
+		numbers[u.Study].Before = true
+	}
+	for _, u := range after {
+		numbers[u.Study].After = true
+	}
+	for _, n := range slices.Sorted(maps.Keys(numbers)) {
+		out = append(out, *numbers[n])
+	}
+	return out
+}
+
 // write fills the folder, loads it as the daemon would, computes it again, and
 // puts it in its place.
 func (s *site) write(ctx context.Context, f *manifest.Folder, sum *adapt.Summary, r *adapt.Result) error {
@@ -118,12 +157,16 @@ func (s *site) write(ctx context.Context, f *manifest.Folder, sum *adapt.Summary
 	}
 	hash := sha256.Sum256(model)
 	sum.To.SHA256 = hex.EncodeToString(hash[:])
+	provenance := map[string]any{
+		"adapted_at": sum.Created.Format(time.RFC3339), "program": sum.Program, "unit": sum.Unit, "patients": sum.Patients,
+		"slices": sum.Slices, "classes": r.Adapted(), "strength": sum.Strength.String(),
+	}
+	if words := sum.LiftedWords(); len(words) > 0 {
+		provenance["thresholds_raised"] = words
+	}
 	text, err := s.model.Adapted(manifest.Adaptation{
 		Name: sum.To.Name, SHA256: sum.To.SHA256, Points: sum.Points, DefaultPoint: sum.DefaultPoint,
-		Provenance: map[string]any{
-			"adapted_at": sum.Created.Format(time.RFC3339), "program": sum.Program, "unit": sum.Unit, "patients": sum.Patients,
-			"slices": sum.Slices, "classes": r.Adapted(), "strength": sum.Strength.String(),
-		},
+		Provenance: provenance,
 	})
 	if err != nil {
 		return err
@@ -178,7 +221,7 @@ func (s *site) recompute(ctx context.Context, m *manifest.Manifest, head adapt.H
 			logit := float64(scores.Logits[k])
 			fromHead, fromMap := math.Abs(logit-want), math.Abs(logit-mapped)
 			r.Logits, r.Maps = max(r.Logits, fromHead), max(r.Maps, fromMap)
-			if max(fromHead, fromMap) > tolerance*max(1, math.Abs(want)) {
+			if !(max(fromHead, fromMap) <= tolerance*max(1, math.Abs(want))) { // NaN too
 				return r, fmt.Errorf("the adapted model does not do what it should: in line %d of the labels the logit of %s is %g, head times features %g, the activation map says %g",
 					s.Set.Slices[s.slices[i]].Line, m.Classes[k], logit, want, mapped)
 			}

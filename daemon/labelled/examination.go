@@ -10,10 +10,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"ichwatch/alerts"
 	"ichwatch/daemon/spool"
 	"ichwatch/daemon/triage"
 	"ichwatch/infer"
 	"ichwatch/infer/assess"
+	"ichwatch/infer/assess/report"
 	"ichwatch/infer/study"
 )
 
@@ -141,6 +143,9 @@ type Counts struct {
 	// Unclassified slices show a hemorrhage whose classes are not stated: in the
 	// figures of any hemorrhage alone.
 	Unclassified int
+	// Undecided are the studies that ended as NOT-ANALYSED or FAILED. They raise no
+	// alert, and count as missed where they bleed.
+	Undecided []report.Undecided
 }
 
 // Data gives what is to be assessed: classes in the order of the model,
@@ -154,11 +159,12 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 		truth    assess.Truth
 		doubtful bool
 		patient  int
+		line     int // the first of the table
 		objects  []triage.Examined
 	}, x.Set.Studies)
 	for _, l := range x.Set.Rows { // all of them: what a study shows does not go away with a file
 		s := &studies[l.Study]
-		s.patient, s.doubtful = l.Patient, s.doubtful || l.Doubtful
+		s.patient, s.doubtful, s.line = l.Patient, s.doubtful || l.Doubtful, cmp.Or(s.line, l.Line)
 		for c, shows := range l.Truth.Shows {
 			s.truth.Shows[c] = s.truth.Shows[c] || shows
 		}
@@ -192,7 +198,7 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 		d.Slices = append(d.Slices, assess.Slice{Patient: l.Patient, Truth: l.Truth, Probabilities: p})
 		slices = append(slices, i)
 	}
-	for _, s := range studies {
+	for i, s := range studies {
 		switch {
 		case len(s.objects) == 0:
 			continue // none of its slices is there
@@ -203,14 +209,19 @@ func (x *Examination) Data(classes []infer.Class, thresholds map[infer.Class]flo
 			counts.Unclear++
 			continue
 		}
-		d.Studies = append(d.Studies, x.study(classes, s.patient, s.truth, s.objects))
+		c := x.examiner.Conclude(s.objects)
+		d.Studies = append(d.Studies, concluded(classes, s.patient, s.truth, c))
+		if c.Outcome == alerts.NotAnalysed || c.Outcome == alerts.Failed {
+			counts.Undecided = append(counts.Undecided, report.Undecided{
+				Study: i + 1, Line: s.line, Bleeding: s.truth.Any(), Outcome: string(c.Outcome), Reason: c.Reason,
+			})
+		}
 	}
 	return d, counts, slices
 }
 
-func (x *Examination) study(classes []infer.Class, patient int, truth assess.Truth, objects []triage.Examined) assess.Study {
-	c := x.examiner.Conclude(objects)
-	s := assess.Study{Patient: patient, Truth: truth, Score: c.Score, Scores: make([]float64, len(classes))}
+func concluded(classes []infer.Class, patient int, truth assess.Truth, c triage.Conclusion) assess.Study {
+	s := assess.Study{Patient: patient, Truth: truth, Score: c.Score, Scores: make([]float64, len(classes)), Named: c.Named}
 	s.Outcome, _ = assess.ParseOutcome(string(c.Outcome)) // both lists are the same; a test holds them together
 	for _, f := range c.Findings {
 		for k, class := range classes {

@@ -94,7 +94,11 @@ type Result struct {
 	FoldStrengths []Strength // of the fits behind OutOfFold
 	Tried         []Trial
 	OutOfFold     [][]float64 // probabilities of each slice, from fits without its patient
-	Fold          map[int]int // of each patient, 0 to Folds-1
+	// WithoutFold has for each fold k what fits without its patient and without fold k
+	// say of each slice; of the slices of k itself it has what OutOfFold has. What
+	// fold k is judged by, and OutOfFold is not without it, comes from here.
+	WithoutFold [Folds][][]float64
+	Fold        map[int]int // of each patient, 0 to Folds-1
 }
 
 // ClassCount is how often a class is there.
@@ -185,18 +189,33 @@ func Adapt(ctx context.Context, d *Data, start Head, o Options) (*Result, error)
 	if err != nil {
 		return nil, fmt.Errorf("adapt: %w", err)
 	}
-	heads := make([]Head, Folds)
-	for k := range heads {
-		s := v.chooseFor(k)
-		heads[k] = t.head(v.changes[k][s])
-		r.FoldStrengths = append(r.FoldStrengths, strengths[s])
-	}
-	r.OutOfFold, r.Fold = make([][]float64, len(d.Slices)), map[int]int{}
+	r.Fold = map[int]int{}
 	for i, s := range d.Slices {
 		r.Fold[s.Patient] = fold[i]
-		r.OutOfFold[i] = heads[fold[i]].Probabilities(d.Activation, s.Features)
+	}
+	var heads [Folds]int // strengths
+	for k := range heads {
+		heads[k] = v.chooseFor(k)
+		r.FoldStrengths = append(r.FoldStrengths, strengths[heads[k]])
+	}
+	r.OutOfFold = d.predict(fold, func(own int) Head { return t.head(v.changes[own][own][heads[own]]) })
+	for k := range r.WithoutFold {
+		r.WithoutFold[k] = d.predict(fold, func(own int) Head { return t.head(v.changes[own][k][heads[k]]) })
 	}
 	return r, nil
+}
+
+// predict asks for each slice the head of its fold.
+func (d *Data) predict(fold []int, head func(own int) Head) [][]float64 {
+	var heads [Folds]Head
+	for k := range heads {
+		heads[k] = head(k)
+	}
+	out := make([][]float64, len(d.Slices))
+	for i, s := range d.Slices {
+		out[i] = heads[fold[i]].Probabilities(d.Activation, s.Features)
+	}
+	return out
 }
 
 func (d *Data) check(h Head) error {
@@ -211,16 +230,22 @@ func (d *Data) check(h Head) error {
 		if len(s.Features) != len(h.Weight)/n {
 			return fmt.Errorf("slice %d has %d features, the head takes %d", i, len(s.Features), len(h.Weight)/n)
 		}
+		for j, f := range s.Features {
+			if v := float64(f); math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("feature %d of slice %d is %v", j, i, f)
+			}
+		}
 	}
 	return nil
 }
 
-// validation tries every strength without each fold, and without each two.
+// validation tries every strength without each fold, and without each two. Of a
+// thousand features it keeps some 6 MB.
 type validation struct {
 	table *table
 	parts [][]int
-	// changes are those of the fits without fold k, by strength.
-	changes [Folds][][]float64
+	// changes[j][k] are those of the fits without folds j and k, by strength.
+	changes [Folds][Folds][][]float64
 	// loss[j][k] is what the fits without folds j and k lose on fold j, by strength;
 	// loss[j][j] that of the fits without j alone.
 	loss [Folds][Folds][]float64
@@ -260,9 +285,10 @@ func (v *validation) without(ctx context.Context, j, k int) error {
 	}
 	return v.table.alongStrengths(ctx, rows, len(strengths)-1, func(_ int, p []float64) {
 		v.loss[j][k] = append(v.loss[j][k], v.table.lost(v.parts[j], p))
-		if j == k {
-			v.changes[k] = append(v.changes[k], slices.Clone(p))
-		} else {
+		p = slices.Clone(p)
+		v.changes[j][k] = append(v.changes[j][k], p)
+		if j != k {
+			v.changes[k][j] = append(v.changes[k][j], p)
 			v.loss[k][j] = append(v.loss[k][j], v.table.lost(v.parts[k], p))
 		}
 	})

@@ -234,6 +234,62 @@ func TestOutOfFoldDoesNotKnowThePatient(t *testing.T) {
 	}
 }
 
+// What the thresholds of a fold are chosen from knows nothing of that fold: with its
+// slices' features dealt anew it stays, where plain out-of-fold predictions change.
+func TestWithoutFoldDoesNotKnowTheFold(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 8))
+	d := site(r, manifest.Softmax, map[infer.Class]int{infer.Normal: 15, infer.Epidural: 15})
+	start := random(r)
+	before, err := Adapt(t.Context(), d, start, Options{Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const k = 3
+	var own []int
+	for i, s := range d.Slices {
+		if before.Fold[s.Patient] == k {
+			own = append(own, i)
+		}
+	}
+	for i, at := range own[:len(own)/2] { // the same features in all, and so the same scale
+		other := own[len(own)-1-i]
+		d.Slices[at].Features, d.Slices[other].Features = d.Slices[other].Features, d.Slices[at].Features
+	}
+	after, err := Adapt(t.Context(), d, start, Options{Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, plain := 0.0, 0.0
+	for i, s := range d.Slices {
+		if before.Fold[s.Patient] == k {
+			continue
+		}
+		for c := range d.Classes {
+			without = max(without, math.Abs(before.WithoutFold[k][i][c]-after.WithoutFold[k][i][c]))
+			plain = max(plain, math.Abs(before.OutOfFold[i][c]-after.OutOfFold[i][c]))
+		}
+	}
+	if without > 1e-6 || plain < 1e-3 {
+		t.Errorf("another fold %d moves what knows nothing of it by %g, what does by %g", k, without, plain)
+	}
+	for i, s := range d.Slices {
+		if own := before.Fold[s.Patient]; !slices.Equal(before.WithoutFold[own][i], before.OutOfFold[i]) {
+			t.Fatalf("slice %d: without its own fold %v, out of fold %v", i, before.WithoutFold[own][i], before.OutOfFold[i])
+		}
+	}
+}
+
+func TestWhatIsNoNumberIsRefused(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(-1)} {
+		d := site(rand.New(rand.NewPCG(1, 2)), manifest.Softmax, everywhere(12))
+		d.Slices[17].Doubtful, d.Slices[17].Features[2] = true, float32(v)
+		_, err := Adapt(t.Context(), d, Head{Weight: make([]float32, 6*features), Bias: make([]float32, 6)}, Options{Workers: 2})
+		if err == nil || !strings.Contains(err.Error(), "feature 2 of slice 17 is") {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+}
+
 func TestPatientsAreDealtWhole(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		patients := map[infer.Class]int{}

@@ -34,6 +34,12 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	p("## Operating points")
 	p("Sensitivity / specificity of the model before, on these very slices, and what is to be expected of each operating point of the adapted one: %s. The default is %s.", s.Points[0].Expected.Protocol, s.DefaultPoint)
 	s.points(&b)
+	for _, l := range s.Lifted {
+		p("To keep the operating points in order, %v.", l)
+	}
+	if words := s.UndecidedWords(); words != "" {
+		p("Before and after alike, %s.", words)
+	}
 
 	p("## What was fitted")
 	fmt.Fprintf(&b, "| class | %s | slices | weights | threshold before |", units)
@@ -78,12 +84,12 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	if s.StudyThresholdBefore > 0 {
 		studies = ", and so is the threshold of studies"
 	}
-	p("For the figures above the strength was chosen for each fold without it (%s). Thresholds are those at which each class flags the same share of the slices without a hemorrhage, the share being chosen on those predictions%s: %s.",
-		strengthList(s.FoldStrengths), studies, strings.Join(goals, ", "))
+	p("For the figures above the strength was chosen for each fold without it (%s), and so were the thresholds that a fold is judged by: from fits that know neither that fold nor the %s in question. Thresholds are those at which each class flags the same share of the slices without a hemorrhage, the share being chosen on those predictions%s: %s.",
+		strengthList(s.FoldStrengths), s.Unit, studies, strings.Join(goals, ", "))
 	p("Of %d slices run through the new model, the logits lie within %.1g of head times features, and the mean of each activation map plus its bias within %.1g of the logit.", s.Recomputed.Slices, s.Recomputed.Logits, s.Recomputed.Maps)
 
 	p("## What it does not say")
-	p("The figures hold for these %s. They say nothing of other scanners, of another hospital, or of the same one after a change of protocol. Assess the model on %s who came later: `ichwatch assess --model FOLDER --labels LABELS DIR`.", units, units)
+	p("The figures hold for these %s. They say nothing of other scanners, of another hospital, or of the same one after a change of protocol. Assess the model on %s that came later: `ichwatch assess --model FOLDER --labels LABELS DIR`.", units, units)
 	_, err := io.WriteString(w, strings.TrimRight(b.String(), "\n")+"\n")
 	return err
 }

@@ -20,7 +20,7 @@ type Goal struct {
 	SliceSpecificity float64
 }
 
-// Goals are those of the recipes in models/train.
+// Goals are those of the recipes in models/train, by rising thresholds.
 func Goals() []Goal {
 	return []Goal{
 		{Name: "sensitive", StudySensitivity: 0.97, SliceSpecificity: 0.85},
@@ -68,7 +68,7 @@ func (e *NoStudiesError) Error() string {
 // specificity. Where it has one, that threshold is chosen anew for the studies, and
 // the number is the largest that keeps the wanted specificity of slices.
 // choose_point in models/train/ichtrain/metrics.py does the same. The error is a
-// *NoStudiesError.
+// *NoStudiesError. Points puts those of several goals in order.
 func (g Goal) Choose(d *assess.Data) (manifest.OperatingPoint, error) {
 	o := manifest.OperatingPoint{Name: g.Name}
 	var calm [][]float64 // of each hemorrhage class, sorted
@@ -177,71 +177,6 @@ func (g Goal) studyThreshold(d *assess.Data) float64 {
 	return min(max(step, 1), steps-1) / steps
 }
 
-// Point chooses the thresholds of an operating point on d, and says what may be
-// expected of them: the patients of each fold are judged by thresholds that the
-// others chose. The outcomes of d's studies are those under thresholds that nothing
-// reaches; its StudyThreshold is not read but for whether there is one. The error is
-// a *NoStudiesError.
-func (g Goal) Point(d *assess.Data, fold map[int]int, protocol string) (manifest.OperatingPoint, error) {
-	point, err := g.Choose(d)
-	if err != nil {
-		return point, err
-	}
-	slice, study := map[manifest.Question]*tally{manifest.AnyHemorrhage: {}}, &tally{}
-	for k := range Folds {
-		others := assess.Data{Classes: d.Classes, StudyThreshold: d.StudyThreshold}
-		for _, s := range d.Slices {
-			if fold[s.Patient] != k {
-				others.Slices = append(others.Slices, s)
-			}
-		}
-		for _, s := range d.Studies {
-			if fold[s.Patient] != k {
-				others.Studies = append(others.Studies, s)
-			}
-		}
-		o, err := g.Choose(&others)
-		if err != nil {
-			return o, fmt.Errorf("without fold %d: %w", k+1, err)
-		}
-		t := o.Thresholds
-		for _, s := range d.Slices {
-			if fold[s.Patient] != k {
-				continue
-			}
-			slice[manifest.AnyHemorrhage].add(s.Truth.Any(), reaches(d.Classes, s.Probabilities, t))
-			for i, c := range d.Classes {
-				shown, known := s.Truth.Class(c)
-				if !c.Hemorrhage() || !known {
-					continue
-				}
-				q := manifest.Question(c.String())
-				if slice[q] == nil {
-					slice[q] = &tally{}
-				}
-				slice[q].add(shown, s.Probabilities[i] >= t[c])
-			}
-		}
-		for _, s := range d.Studies {
-			positive := reaches(d.Classes, s.Scores, t)
-			if d.StudyThreshold > 0 {
-				positive = s.Score >= o.StudyThreshold
-			}
-			if fold[s.Patient] == k && (positive || analysed(s)) {
-				study.add(s.Truth.Any(), positive)
-			}
-		}
-	}
-	point.Expected = &manifest.Expected{Protocol: protocol, Slice: map[manifest.Question]manifest.Figures{}}
-	for q, t := range slice {
-		if f, ok := t.figures(); ok {
-			point.Expected.Slice[q] = f
-		}
-	}
-	point.Expected.Study, _ = study.figures() // Choose found studies of both kinds
-	return point, nil
-}
-
 // tally counts answers to a question.
 type tally struct{ yes, hit, no, quiet float64 }
 
@@ -258,22 +193,6 @@ func (t *tally) add(shown, said bool) {
 		t.no++
 		t.quiet++
 	}
-}
-
-// figures has none where one side is empty.
-func (t *tally) figures() (f manifest.Figures, ok bool) {
-	share := func(k, n float64) manifest.Figure {
-		low, high := assess.WilsonInterval(k, n)
-		out := manifest.Figure{k / n, low, high}
-		for i, v := range out {
-			out[i] = math.Round(v*1000) / 1000
-		}
-		return out
-	}
-	if t.yes == 0 || t.no == 0 {
-		return f, false
-	}
-	return manifest.Figures{Sensitivity: share(t.hit, t.yes), Specificity: share(t.quiet, t.no)}, true
 }
 
 // analysed studies were judged, whatever was found.

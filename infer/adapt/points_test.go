@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"ichwatch/infer"
@@ -92,35 +95,43 @@ func answers(patients int) (*assess.Data, map[int]int) {
 	return d, fold
 }
 
-func TestPointIsJudgedByOthersThresholds(t *testing.T) {
+// held has answers that fits gave which did not know a fold, whatever the fold.
+func held(d *assess.Data, fold map[int]int) *Held {
+	h := &Held{All: d, Fold: fold, Options: assess.Options{Rounds: 200}}
+	for k := range h.Without {
+		h.Without[k] = d
+	}
+	return h
+}
+
+func TestPointsAreJudgedByOthersThresholds(t *testing.T) {
 	d, fold := answers(60)
-	before := -1.0
-	for _, g := range []Goal{{Name: "specific", StudySpecificity: 0.95}, {Name: "balanced", StudySensitivity: 0.92}, {Name: "sensitive", StudySensitivity: 0.97}} {
-		o, err := g.Point(d, fold, "a test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o.Name != g.Name || len(o.Thresholds) != 5 || o.Expected == nil || o.Expected.Protocol != "a test" || len(o.Expected.Slice) != 2 {
+	points, lifted, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil || len(lifted) != 0 {
+		t.Fatalf("%v, lifted %v", err, lifted)
+	}
+	before := 2.0
+	for i, o := range points {
+		if o.Name != Goals()[i].Name || len(o.Thresholds) != 5 || o.Expected == nil || o.Expected.Protocol != "a test" || len(o.Expected.Slice) != 2 {
 			t.Fatalf("%+v", o)
 		}
-		// 29 of 30: the one that could not be analysed is neither right nor wrong.
-		f := o.Expected.Study
-		if low, high := assess.WilsonInterval(f.Sensitivity.Value()*30, 30); f.Sensitivity.Low() > low+0.001 || f.Sensitivity.High() < high-0.001 {
-			t.Errorf("%s: %v of 30", g.Name, f)
+		// Of 30 each: the one that could not be analysed bleeds not, and raised no alert.
+		for _, f := range []manifest.Figure{o.Expected.Study.Sensitivity, o.Expected.Study.Specificity} {
+			low, high := assess.WilsonInterval(math.Round(f.Value()*30), 30)
+			if math.Abs(f.Value()*30-math.Round(f.Value()*30)) > 0.02 || math.Abs(f.Low()-low)+math.Abs(f.High()-high) > 0.002 {
+				t.Errorf("%s: %v is no share of 30", o.Name, f)
+			}
 		}
-		if k := f.Specificity.Value() * 29; k-float64(int(k+0.5)) > 0.02 || float64(int(k+0.5))-k > 0.02 {
-			t.Errorf("%s: specificity %v is no share of 29", g.Name, f)
+		if v := o.Expected.Study.Sensitivity.Value(); v > before {
+			t.Errorf("%s: sensitivity %v, the point before had %v", o.Name, v, before)
 		}
-		if f.Sensitivity.Value() < before {
-			t.Errorf("%s: sensitivity %v, the point before had %v", g.Name, f.Sensitivity, before)
-		}
-		before = f.Sensitivity.Value()
+		before = o.Expected.Study.Sensitivity.Value()
 		if _, there := o.Expected.Slice["subdural"]; !there {
-			t.Errorf("%s: nothing expected of subdural: %v", g.Name, o.Expected.Slice)
+			t.Errorf("%s: nothing expected of subdural: %v", o.Name, o.Expected.Slice)
 		}
-		if q := o.Expected.Slice[manifest.AnyHemorrhage]; q.Sensitivity.Value() <= 0.5 {
-			t.Errorf("%s: slices %v", g.Name, q)
-		}
+	}
+	if q := points[0].Expected.Slice[manifest.AnyHemorrhage]; q.Sensitivity.Value() <= 0.5 {
+		t.Errorf("slices %v", q)
 	}
 
 	// With labels of one fold exchanged its own thresholds would differ; the others'
@@ -131,16 +142,136 @@ func TestPointIsJudgedByOthersThresholds(t *testing.T) {
 			s.Truth.Shows[infer.Subdural] = !s.Truth.Shows[infer.Subdural]
 		}
 	}
-	right, err := Goals()[1].Point(d, fold, "a test")
+	worse, _, err := held(wrong, fold).Points(Goals(), "a test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	worse, err := Goals()[1].Point(wrong, fold, "a test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r, w := right.Expected.Study, worse.Expected.Study; w.Sensitivity.Value() > r.Sensitivity.Value()-0.1 && w.Specificity.Value() > r.Specificity.Value()-0.1 {
+	if r, w := points[1].Expected.Study, worse[1].Expected.Study; w.Sensitivity.Value() > r.Sensitivity.Value()-0.1 && w.Specificity.Value() > r.Specificity.Value()-0.1 {
 		t.Errorf("with one fold's truth exchanged %v, before %v", w, r)
+	}
+}
+
+// The thresholds that a fold is judged by come from fits that did not know it: what
+// other fits say of the rest is not read.
+func TestThresholdsOfAFoldComeFromFitsWithoutIt(t *testing.T) {
+	d, fold := answers(60)
+	h := held(d, fold)
+	low, _ := answers(60)
+	for i := range low.Slices {
+		for k := range low.Slices[i].Probabilities {
+			low.Slices[i].Probabilities[k] /= 4
+		}
+	}
+	for i := range low.Studies {
+		for k := range low.Studies[i].Scores {
+			low.Studies[i].Scores[k] /= 4
+		}
+	}
+	h.Without[2] = low // thresholds a fourth as high, for fold 2 alone
+	plain, _, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, _, err := h.Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range plain {
+		a, b := plain[i].Expected.Study, changed[i].Expected.Study
+		if !maps.Equal(plain[i].Thresholds, changed[i].Thresholds) || b.Sensitivity.Value() < a.Sensitivity.Value() || b.Specificity.Value() > a.Specificity.Value()-0.1 {
+			t.Errorf("%s: %v, with lower thresholds for one fold %v", plain[i].Name, a, b)
+		}
+	}
+}
+
+// Slices of one patient resemble each other: of what is expected of slices the
+// interval is over patients.
+func TestExpectedOfSlicesIsOverPatients(t *testing.T) {
+	d, fold := answers(60)
+	many := *d
+	many.Slices = slices.Repeat(d.Slices, 8)
+	once, _, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	often, _, err := held(&many, fold).Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range once {
+		a, b := once[i].Expected.Slice[manifest.AnyHemorrhage].Specificity, often[i].Expected.Slice[manifest.AnyHemorrhage].Specificity
+		if wide, narrow := a.High()-a.Low(), b.High()-b.Low(); narrow < wide/2 {
+			t.Errorf("%s: every slice once %v, eight times %v", once[i].Name, a, b)
+		}
+	}
+}
+
+// What could not be decided raises no alert: of a bleed it is missed, as assess
+// counts it.
+func TestUndecidedStudiesRaiseNoAlert(t *testing.T) {
+	d, fold := answers(60)
+	before, _, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := 100; p < 110; p++ { // no slice of theirs was classified: they have no fold
+		s := assess.Study{Patient: p, Outcome: assess.NotAnalysed, Scores: make([]float64, assess.NumClasses)}
+		s.Truth.Shows[infer.Subdural] = true
+		d.Studies = append(d.Studies, s)
+	}
+	after, _, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range before {
+		a, b := before[i].Expected.Study, after[i].Expected.Study
+		if math.Abs(b.Sensitivity.Value()-a.Sensitivity.Value()*30/40) > 0.002 || b.Specificity != a.Specificity || !maps.Equal(before[i].Thresholds, after[i].Thresholds) {
+			t.Errorf("%s: %v, with ten more that were not analysed %v", before[i].Name, a, b)
+		}
+	}
+}
+
+// On a small clean set a threshold far below that of a sensitivity keeps the wanted
+// specificity. Who asks for fewer alerts does not get more.
+func TestPointsAreInOrder(t *testing.T) {
+	for _, threshold := range []float64{0, 0.5} { // of the two kinds of rule
+		d, fold := answers(40)
+		d.StudyThreshold = threshold
+		for i := range d.Studies {
+			s := &d.Studies[i]
+			s.Score = 0.1 + 0.001*float64(i)
+			if s.Truth.Any() {
+				s.Score += 0.6
+				s.Scores[infer.Subdural] = 0.9
+			} else {
+				clear(s.Scores)
+			}
+		}
+		points, lifted, err := held(d, fold).Points(Goals(), "a test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lifted) == 0 {
+			t.Errorf("study threshold %v: nothing was lifted", threshold)
+		}
+		for i, o := range points[1:] {
+			if before := points[i]; o.StudyThreshold < before.StudyThreshold {
+				t.Errorf("%s: %v, %s: %v", o.Name, o.StudyThreshold, before.Name, before.StudyThreshold)
+			}
+			for c, v := range o.Thresholds {
+				if v < points[i].Thresholds[c] {
+					t.Errorf("%s: %v %v, before %v", o.Name, c, v, points[i].Thresholds[c])
+				}
+			}
+		}
+		for _, l := range lifted {
+			if l.Point != "specific" || l.Below != "balanced" || !(l.From < l.To) || threshold > 0 != (l.Of == "studies") {
+				t.Errorf("%+v", l)
+			}
+			if want := "raised to it"; !strings.Contains(l.String(), want) {
+				t.Errorf("%s", l)
+			}
+		}
 	}
 }
 
@@ -157,14 +288,12 @@ func TestPointWithAThresholdOfStudies(t *testing.T) {
 		}
 	}
 	d.Studies[0].Score = 0.99 // not analysed: it chooses nothing
-	var points []manifest.OperatingPoint
-	for _, g := range Goals() {
-		o, err := g.Point(d, fold, "a test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		points = append(points, o)
-		no := &tally{}
+	points, lifted, err := held(d, fold).Points(Goals(), "a test")
+	if err != nil || len(lifted) > 0 {
+		t.Fatalf("%v, lifted %v", err, lifted)
+	}
+	for i, g := range Goals() {
+		o, no := points[i], &tally{}
 		for _, s := range d.Slices {
 			no.add(s.Truth.Any(), reaches(d.Classes, s.Probabilities, o.Thresholds))
 		}
@@ -194,7 +323,7 @@ func TestThresholdsNeedStudies(t *testing.T) {
 	d, fold := answers(20)
 	d.Studies = nil // slices of which nobody knows how they lie
 	var e *NoStudiesError
-	if _, err := Goals()[0].Point(d, fold, "a test"); !errors.As(err, &e) {
+	if _, _, err := held(d, fold).Points(Goals(), "a test"); !errors.As(err, &e) {
 		t.Errorf("%v", err)
 	}
 	d, _ = answers(20)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"ichwatch/infer"
@@ -40,6 +41,11 @@ type Summary struct {
 	StudyThresholdBefore float64                   `json:"study_threshold_before,omitempty"`
 	Points               []manifest.OperatingPoint `json:"operating_points"`
 	DefaultPoint         string                    `json:"operating_point"` // of Points, by its name
+	// Lifted are thresholds that were raised to keep Points in order.
+	Lifted []Lift `json:"lifted,omitempty"`
+	// Undecided are the studies that raise no alert because nothing can be said of
+	// them, before and after; they count as missed where they bleed.
+	Undecided []Undecided `json:"undecided_studies,omitempty"`
 
 	// Before is the model that the adaptation started from, After what fits without
 	// the patient in question say, at the default operating point, both on the same
@@ -50,6 +56,30 @@ type Summary struct {
 	Worse  []string        `json:"worse"` // what is worse after than before; empty where nothing is that counts
 
 	Recomputed Recomputed `json:"recomputed"`
+}
+
+// Undecided is a study that was not decided.
+type Undecided struct {
+	Study    string `json:"study"` // where the table of labels has it: "study 3 (from line 42 on)"
+	Why      string `json:"why"`   // outcome and reason, without identity
+	Bleeding bool   `json:"bleeding"`
+	Before   bool   `json:"before"`
+	After    bool   `json:"after"` // of the adapted model, at its default operating point
+}
+
+// String says which study it is and what became of it.
+func (u Undecided) String() string {
+	text := u.Study
+	if u.Bleeding {
+		text += ", which bleeds"
+	}
+	switch {
+	case !u.After:
+		text += ", before only"
+	case !u.Before:
+		text += ", after only"
+	}
+	return text + ": " + u.Why
 }
 
 // Ref names a model.
@@ -70,6 +100,33 @@ type Recomputed struct {
 func (s *Summary) Describe(r *Result) {
 	s.Patients, s.With, s.Without, s.Slices, s.Classes = r.Patients, r.With, r.Without, r.Learnt, r.Classes
 	s.Strength, s.FoldStrengths, s.Tried = r.Strength, r.FoldStrengths, r.Tried
+}
+
+// LiftedWords says which thresholds were raised to keep the operating points in
+// order.
+func (s *Summary) LiftedWords() []string {
+	var words []string
+	for _, l := range s.Lifted {
+		words = append(words, l.String())
+	}
+	return words
+}
+
+// UndecidedWords says which studies could not be decided, and what that means for
+// the figures; empty where all were.
+func (s *Summary) UndecidedWords() string {
+	const most = 8
+	var named []string
+	for _, u := range s.Undecided[:min(len(s.Undecided), most)] {
+		named = append(named, u.String())
+	}
+	if len(named) == 0 {
+		return ""
+	}
+	if more := len(s.Undecided) - len(named); more > 0 {
+		named = append(named, fmt.Sprintf("and %d more in adaptation.json", more))
+	}
+	return fmt.Sprintf("%d of the studies could not be decided; they raise no alert, and count as missed where they bleed: %s", len(s.Undecided), strings.Join(named, "; "))
 }
 
 // Default is the default operating point.

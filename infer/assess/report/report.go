@@ -80,10 +80,35 @@ type Data struct {
 	Unordered  int            `json:"unordered_studies"` // of which nobody knows how their slices lie: in no figure of studies
 	// Unclassified slices show a hemorrhage whose classes are not stated: in the
 	// figures of any hemorrhage alone.
-	Unclassified int      `json:"unclassified_slices"`
-	Window       string   `json:"window,omitempty"` // centre/width in HU, of images in one window
-	NoBone       int      `json:"slices_without_bone_window"`
-	Ignored      []string `json:"columns_ignored"`
+	Unclassified int `json:"unclassified_slices"`
+	// Undecided studies are in the figures: they raise no alert.
+	Undecided []Undecided `json:"undecided_studies,omitempty"`
+	Window    string      `json:"window,omitempty"` // centre/width in HU, of images in one window
+	NoBone    int         `json:"slices_without_bone_window"`
+	Ignored   []string    `json:"columns_ignored"`
+}
+
+// Undecided is a study that ended as NOT-ANALYSED or FAILED.
+type Undecided struct {
+	Study    int    `json:"study"` // by first appearance in the table of labels, from 1 on; as in slices.csv
+	Line     int    `json:"line"`  // of the table, its first
+	Bleeding bool   `json:"bleeding"`
+	Outcome  string `json:"outcome"`
+	Reason   string `json:"reason"` // never identity
+}
+
+// Name says which study it is, by its place in the table.
+func (u Undecided) Name() string {
+	return fmt.Sprintf("study %d (line %d of the labels)", u.Study, u.Line)
+}
+
+// String says what became of it.
+func (u Undecided) String() string {
+	what := ""
+	if u.Bleeding {
+		what = ", which bleeds"
+	}
+	return fmt.Sprintf("%s%s: %s, %s", u.Name(), what, u.Outcome, u.Reason)
 }
 
 // Speed is how fast the slices went through, from file to finding.
