@@ -23,6 +23,7 @@ import (
 type assessment struct {
 	known
 	out      string
+	force    bool // write over what is in out
 	pictures int
 	options  assess.Options
 }
@@ -51,7 +52,8 @@ it is not known, and such a slice counts for any hemorrhage alone. --window says
 which Hounsfield units the grey levels stand for. Colours are turned to grey. With
 a column slice (the number in its stack) studies are judged as well.
 
-Without --out the figures are printed as Markdown. The HTML page in --out holds
+Without --out the figures are printed as Markdown. A folder with something in it is
+refused, unless --force writes over the report in it. The HTML page in --out holds
 pictures of the worst errors: keep it as you keep the slices.
 
 Suspected findings, not for diagnosis. Not a medical device.`,
@@ -72,12 +74,17 @@ Suspected findings, not for diagnosis. Not a medical device.`,
 					return callError(cmd, fmt.Errorf("--sensitivity %v: wanted is more than 0 and at most 1", s))
 				}
 			}
+			// Before the work: an assessment takes its time.
+			if a.out != "" && !a.force && holdsSomething(a.out) {
+				return fmt.Errorf("%s is not empty; name a new folder, or --force writes over the report in it", a.out)
+			}
 			return a.run(cmd)
 		},
 	}
 	a.flags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&a.out, "out", "o", "", "folder for report.html, report.md, assessment.json and slices.csv")
+	f.BoolVar(&a.force, "force", false, "write over the report that is in --out")
 	f.Float64SliceVar(&a.options.Sensitivities, "sensitivity", []float64{0.90, 0.95}, "operating points to look for")
 	f.IntVar(&a.pictures, "pictures", 6, "worst errors to show, of each kind")
 	return cmd
@@ -141,7 +148,7 @@ func (a *assessment) report(e *ensemble.Ensemble, x *examined, counts labelled.C
 			Format: string(x.Set.Format), Labels: len(x.Set.Rows), Examined: len(x.Set.Slices), Classified: counts.Classified,
 			Ineligible: counts.Ineligible, Failed: counts.Failed, Studies: x.Set.Studies, Patients: x.Set.Patients,
 			NoFile: len(x.Set.NoFile), NoLabel: len(x.Set.NoLabel), Unread: len(x.Set.Unread), NoBone: len(x.Set.NoBone),
-			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Unordered: counts.Unordered, Unclassified: counts.Unclassified, Window: window, Ignored: x.Set.Ignored,
+			Doubtful: counts.Doubtful, Unclear: counts.Unclear, Unordered: counts.Unordered, Unclassified: counts.Unclassified, Undecided: counts.Undecided, Window: window, Ignored: x.Set.Ignored,
 		},
 		Speed:    report.Speed{Slices: len(x.Results), Seconds: seconds, SlicesPerSecond: float64(len(x.Results)) / seconds, Workers: a.workers},
 		Expected: report.Compare(e.Expected(), f),
@@ -189,7 +196,14 @@ func summary(w io.Writer, page string, r *report.Report) error {
 	line := func(what string, b assess.Binary) string {
 		return fmt.Sprintf("%-8s any hemorrhage: AUC %s, sensitivity %s, specificity %s\n", what, figure(b.AUC), figure(b.Sensitivity), figure(b.Specificity))
 	}
-	_, err := fmt.Fprintf(w, "%s: %s on %d slices of %d studies, %.1f slices/s\n%s%soperating point %s: %s\n%s\n", page, r.Model.Name, r.Data.Classified, r.Data.Studies,
-		r.Speed.SlicesPerSecond, line("slices,", r.Slices.Any), line("studies,", r.Studies.Any), r.Model.OperatingPoint, r.Expected.Summary(), r.Disclaimer)
+	undecided := ""
+	for _, u := range r.Data.Undecided[:min(len(r.Data.Undecided), 8)] {
+		undecided += fmt.Sprintf("not decided, and so no alert: %v\n", u)
+	}
+	if more := len(r.Data.Undecided) - 8; more > 0 {
+		undecided += fmt.Sprintf("not decided, and so no alert: %d more, in the report\n", more)
+	}
+	_, err := fmt.Fprintf(w, "%s: %s on %d slices of %d studies, %.1f slices/s\n%s%s%soperating point %s: %s\n%s\n", page, r.Model.Name, r.Data.Classified, r.Data.Studies,
+		r.Speed.SlicesPerSecond, line("slices,", r.Slices.Any), line("studies,", r.Studies.Any), undecided, r.Model.OperatingPoint, r.Expected.Summary(), r.Disclaimer)
 	return err
 }

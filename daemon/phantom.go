@@ -44,7 +44,7 @@ them. The same seed writes the same studies. They show no person.`,
 				o.Classes = append(o.Classes, c)
 			}
 			// A half-written set beside an older one would have labels that belong to neither.
-			if entries, err := os.ReadDir(args[0]); err == nil && len(entries) > 0 {
+			if holdsSomething(args[0]) {
 				return fmt.Errorf("%s is not empty; name a new folder", args[0])
 			}
 			bar := newProgress(cmd.ErrOrStderr(), "slices")
@@ -65,6 +65,12 @@ them. The same seed writes the same studies. They show no person.`,
 	f.BoolVar(&o.Plain, "plain", false, "no rare artefacts (motion, metal, air after an operation)")
 	f.IntVar(&o.Workers, "workers", 0, "slices rendered at a time (0: as many as there are cores)")
 	return cmd
+}
+
+// holdsSomething reports whether dir is a folder with something in it.
+func holdsSomething(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) > 0
 }
 
 func classNames() string {

@@ -13,8 +13,8 @@ func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	unit := r.Intervals.Unit
 	fmt.Fprintf(&b, "# Assessment of %s\n\n**%s**\n\n", r.Model.Name, r.Disclaimer)
-	fmt.Fprintf(&b, "%s on %d slices of %d studies (%d %s), %s, %s, %.1f slices/s on %s with %d at a time.\n\n",
-		r.Model.text(), r.Data.Classified, r.Data.Studies, r.Data.Patients, plural(unit, r.Data.Patients),
+	fmt.Fprintf(&b, "%s on %d slices of %s, %s, %s, %.1f slices/s on %s with %d at a time.\n\n",
+		r.Model.text(), r.Data.Classified, r.Data.studies(unit),
 		r.Created.Format("2006-01-02"), r.Program, r.Speed.SlicesPerSecond, r.Model.Provider, r.Speed.Workers)
 	fmt.Fprintf(&b, "In brackets: 95 %% intervals, from %d draws of whole %s, or Wilson's where each counts once and where all draws agree.\n\n", r.Intervals.Rounds, plural(unit, 2))
 
@@ -49,14 +49,21 @@ func (r *Report) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", q.Name, text(q.Calibration.Error), text(q.Calibration.Brier))
 	}
 
-	fmt.Fprintf(&b, "\n## Studies\n\nUnder the study rule: %s. Sensitivity: share of bleeding studies that raise an alert. Specificity: share of the others that raise none. %d of %d were not decided.\n\n",
-		r.Model.rule(), r.Studies.Undecided, r.Studies.Total)
+	fmt.Fprintf(&b, "\n## Studies\n\nUnder the study rule: %s. Sensitivity: share of bleeding studies that raise an alert. Specificity: share of the others that raise none. %s\n\n",
+		r.Model.rule(), r.undecided())
+	for _, u := range r.Data.Undecided {
+		fmt.Fprintf(&b, "- %v.\n", u)
+	}
+	if len(r.Data.Undecided) > 0 {
+		b.WriteString("\n")
+	}
 	b.WriteString("| outcome | bleeding | others |\n|---|---:|---:|\n")
 	for _, o := range r.Studies.Outcomes {
 		fmt.Fprintf(&b, "| %s | %d | %d |\n", o.Outcome, o.Bleeding, o.Calm)
 	}
 	b.WriteString("\n")
 	questions(&b, append([]assess.Binary{r.Studies.Any}, r.Studies.Classes...), unit)
+	fmt.Fprintf(&b, "%s\n\n", r.classWords())
 	for _, p := range r.Studies.Predictive {
 		fmt.Fprintf(&b, "- Where %.0f %% of studies bleed, %.0f %% of the alerts are right.\n", 100*p.Prevalence, 100*p.Value)
 	}
@@ -122,7 +129,7 @@ func (e *Expected) markdown(b *strings.Builder, point string) {
 	fmt.Fprintf(b, " Stated by: %s.\n\n| | | expected | measured | measured is |\n|---|---|---:|---:|---|\n", e.Protocol)
 	for _, c := range e.Figures {
 		words := c.Words()
-		if c.Outside() {
+		if c.Worse() {
 			words = "**" + words + "**"
 		}
 		fmt.Fprintf(b, "| %s, %s | %s | %v | %s | %s |\n", c.Items, c.Question, c.Figure, c.Stated, text(c.Measured), words)

@@ -171,6 +171,9 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"units":       func(unit string) string { return plural(unit, 2) },
 	"shows":       shows,
 	"format":      func(d Data) string { return d.format() },
+	"studies":     func(d Data, unit string) string { return d.studies(unit) },
+	"undecided":   func(r *Report) string { return r.undecided() },
+	"classes":     func(r *Report) string { return r.classWords() },
 	"rule":        func(m Model) string { return m.rule() },
 	"series":      func(i int) string { return fmt.Sprintf("s%d", i) },
 	"png": func(b []byte) template.URL {

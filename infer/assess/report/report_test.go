@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 		s := assess.Study{Patient: i, Outcome: assess.Negative, Scores: make([]float64, 6)}
 		s.Truth.Shows[infer.Subdural] = i%2 == 0
 		if i%3 == 0 {
-			s.Outcome, s.Scores[infer.Subdural] = assess.Positive, 0.8
+			s.Outcome, s.Named, s.Scores[infer.Subdural] = assess.Positive, infer.Subdural, 0.8
 		}
 		d.Studies = append(d.Studies, s)
 	}
@@ -60,7 +61,7 @@ func made(t *testing.T, change func(*assess.Data)) *Report {
 			{ModelRef: infer.ModelRef{Name: "<b>tiny</b>", SHA256: strings.Repeat("ab", 32)}, Architecture: "small", Activation: "softmax"},
 			{ModelRef: infer.ModelRef{Name: "other", SHA256: strings.Repeat("cd", 32)}, Architecture: "large", Activation: "sigmoid"},
 		}},
-		Data:     Data{Format: "images", Window: "40/80", Unclassified: 7, Unordered: 8, Classified: len(d.Slices), Ineligible: map[string]int{"no head in the slice": 3}},
+		Data:     Data{Format: "images", Window: "40/80", Unclassified: 7, Unordered: 8, Studies: 10, Patients: 10, Classified: len(d.Slices), Undecided: []Undecided{{3, 42, true, "NOT-ANALYSED", "too <few>"}}, Ineligible: map[string]int{"no head in the slice": 3}},
 		Speed:    Speed{SlicesPerSecond: 12.5, Workers: 2},
 		Expected: Compare(stated, f),
 		Figures:  f,
@@ -86,7 +87,8 @@ func TestPage(t *testing.T) {
 	text := write(t, made(t, nil).HTML)
 	for _, part := range []string{
 		Disclaimer, "&lt;b&gt;tiny&lt;/b&gt;", strings.Repeat("ab", 32), strings.Repeat("cd", 32), "other, large, sigmoid, on cpu", "the 2 models below", "data:image/png;base64,UA==", "line 7 of the labels",
-		"five folds &lt;by&gt; patient", "format images in window 40/80 HU", "Shows a hemorrhage whose classes are not stated.", "Shows normal.", "; 7 show a", "of 8 studies", "1.000<small>0.999–1.000</small>", "outside",
+		"five folds &lt;by&gt; patient", "format images in window 40/80 HU", "Shows a hemorrhage whose classes are not stated.", "Shows normal.", "; 7 show a", "of 8 studies", "1.000<small>0.999–1.000</small>", `class="worse"`, "Named class right in",
+		"<li>study 3 (line 42 of the labels), which bleeds: NOT-ANALYSED, too &lt;few&gt;</li>", "40 slices of 10 studies,",
 		"no head in the slice", "prefers-color-scheme: dark", "@media print", "12.5 slices/s", "only 5 studies with it",
 	} {
 		if !strings.Contains(text, part) {
@@ -137,7 +139,10 @@ func TestPage(t *testing.T) {
 func TestMarkdownAndJSON(t *testing.T) {
 	r := made(t, nil)
 	text := write(t, r.Markdown)
-	for _, part := range []string{Disclaimer, "Ensemble of 2 models, `<b>tiny</b>` (small, SHA-256 `abab", "`other` (large, SHA-256 `cdcd", "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "format images in window 40/80 HU", "alone: 7 slices", "8 studies", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | "} {
+	for _, part := range []string{
+		Disclaimer, "Ensemble of 2 models, `<b>tiny</b>` (small, SHA-256 `abab", "`other` (large, SHA-256 `cdcd", "| any hemorrhage | ", "| subdural | ", "| POSITIVE | ", "only 5 studies with it", "Not for the model: 3", "format images in window 40/80 HU", "alone: 7 slices", "8 studies", "## Expected and measured", "| slices, any hemorrhage | sensitivity | 1.000 (0.999-1.000) | ",
+		"on 40 slices of 10 studies, 2026-02-03", "- study 3 (line 42 of the labels), which bleeds: NOT-ANALYSED, too <few>.\n", "Named class right in",
+	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in the Markdown", part)
 		}
@@ -178,23 +183,78 @@ func TestCompare(t *testing.T) {
 	want := []string{
 		"studies any hemorrhage sensitivity within",
 		"studies any hemorrhage specificity below, perhaps by chance",
-		"slices any hemorrhage sensitivity above",
-		"slices any hemorrhage specificity above, perhaps by chance",
+		"slices any hemorrhage sensitivity clearly above",
+		"slices any hemorrhage specificity clearly above",
 		"slices epidural sensitivity not measured",
-		"slices epidural specificity below",
+		"slices epidural specificity clearly below",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if got := e.Summary(); !strings.HasPrefix(got, "4 of 5 measured figures lie outside") {
+	if got := e.Summary(); got != "of 5 measured figures 1 lie clearly below and 2 clearly above what the manifest states; by chance alone it would be about 0.2 in all" {
 		t.Error(got)
 	}
-	e.Figures = e.Figures[:1]
-	if got := e.Summary(); !strings.HasPrefix(got, "all of 1 ") {
+	var b strings.Builder
+	e.markdown(&b, "half")
+	if text := b.String(); !strings.Contains(text, "| **clearly below** |") || strings.Contains(text, "**clearly above") || strings.Contains(text, "**below") {
+		t.Errorf("what is better is not to look bad:\n%s", text)
+	}
+	f.Slices.Any, f.Slices.Classes = binary("any hemorrhage", measured(0.85, 0.8, 0.9), assess.Estimate{Value: 0.1, Unknown: "one patient"}), nil
+	if got := Compare(&manifest.Expected{Protocol: "p", Study: figures, Slice: map[manifest.Question]manifest.Figures{"any": figures}}, f).Summary(); !strings.HasPrefix(got, "none of 4 measured figures lies clearly") {
 		t.Error(got)
 	}
 	if e := Compare(nil, f); e != nil || !strings.Contains(e.Summary(), "not stated") {
 		t.Errorf("of nothing: %+v, %s", e, e.Summary())
+	}
+}
+
+// Two samples of one truth differ clearly about once in twenty times, however
+// unequal their sizes.
+func TestClearIsSeldomChance(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 3))
+	draw := func(n int, p float64) (value, low, high float64) {
+		k := 0.0
+		for range n {
+			if r.Float64() < p {
+				k++
+			}
+		}
+		low, high = assess.WilsonInterval(k, float64(n))
+		return k / float64(n), low, high
+	}
+	for _, c := range []struct {
+		stated, measured int
+		p                float64
+	}{{80, 80, 0.8}, {200, 30, 0.7}, {40, 400, 0.9}, {46, 12, 0.67}} {
+		clear := 0
+		const rounds = 4000
+		for range rounds {
+			v, low, high := draw(c.stated, c.p)
+			w, from, to := draw(c.measured, c.p)
+			if differs(manifest.Figure{v, low, high}, assess.Estimate{Value: w, Low: from, High: to, Method: assess.Wilson}) {
+				clear++
+			}
+		}
+		if share := float64(clear) / rounds; share < 0.02 || share > 0.07 {
+			t.Errorf("%+v: %.3f of the draws", c, share)
+		}
+	}
+}
+
+// The page and the Markdown say what the rows of classes mean under either rule.
+func TestClassRowsAreExplained(t *testing.T) {
+	for _, threshold := range []float64{0, 0.4} {
+		r := made(t, nil)
+		r.Model.StudyThreshold = threshold
+		r.Studies.Named = assess.Named{Right: 3, Of: 4, Share: assess.Estimate{Value: 0.75, Low: 0.3, High: 0.95, Method: assess.Wilson}}
+		for form, text := range map[string]string{"Markdown": write(t, r.Markdown), "HTML": write(t, r.HTML)} {
+			if !strings.Contains(text, "Named class right in 3 of 4 alerts about studies that bleed: 0.750 (0.300–0.950)") {
+				t.Errorf("%s: nothing of the named class", form)
+			}
+			if strings.Contains(text, "several may be called, or none") != (threshold > 0) {
+				t.Errorf("%s, study threshold %v: the rows are not explained", form, threshold)
+			}
+		}
 	}
 }
 

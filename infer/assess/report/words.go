@@ -86,6 +86,38 @@ func (m *Model) rule() string {
 	return fmt.Sprintf("%s. The study threshold is %.4g", m.StudyRule, m.StudyThreshold)
 }
 
+// studies counts them, and the patients where there is more to say than that.
+func (d *Data) studies(unit string) string {
+	text := fmt.Sprintf("%d %s", d.Studies, plural("study", d.Studies))
+	if unit != "study" {
+		text += fmt.Sprintf(" of %d %s", d.Patients, plural(unit, d.Patients))
+	}
+	return text
+}
+
+// undecided says how many studies were not decided and how they count.
+func (r *Report) undecided() string {
+	if r.Studies.Undecided == 0 {
+		return "Every study was decided."
+	}
+	return fmt.Sprintf("%d of %d studies were not decided; they raise no alert, and count as missed where they bleed.", r.Studies.Undecided, r.Studies.Total)
+}
+
+// classWords explains the rows of the classes in the table of studies, and says
+// what an alert's name for the bleed is worth.
+func (r *Report) classWords() string {
+	called := "a class is called where it meets the study rule by itself"
+	if r.Model.StudyThreshold > 0 {
+		called = "a class is called in a study that raised an alert where its highest probability in a slice reaches the class's threshold, and scored by that probability: several may be called, or none"
+	}
+	out := "The rows of the classes: " + called + ". An alert names one class, the one farthest above its threshold or nearest to it. "
+	n := r.Studies.Named
+	if !n.Share.Defined() {
+		return out + "No alert was about a study whose classes are stated."
+	}
+	return out + fmt.Sprintf("Named class right in %d of %d alerts about studies that bleed: %s.", n.Right, n.Of, text(n.Share))
+}
+
 // thresholdText gives the thresholds of an operating point.
 func thresholdText(p assess.OperatingPoint) string {
 	if p.Threshold != nil {
