@@ -169,14 +169,14 @@ func (s *Set) readGrey(name string) (*image.Gray, error) {
 
 // unnumbered lists the rows without the number of their slice.
 func (s *Set) unnumbered() error {
-	var lines []string
+	var wrong mistakes
 	for _, l := range s.Rows {
 		if math.IsNaN(l.slice) || math.IsInf(l.slice, 0) {
-			lines = append(lines, fmt.Sprintf("line %d", l.Line))
+			wrong.add(l.Line, fmt.Sprintf("line %d", l.Line))
 		}
 	}
-	if lines == nil {
+	if wrong.count == 0 {
 		return nil
 	}
-	return &ListError{What: "rows have no number of their slice in column slice", Items: lines}
+	return fmt.Errorf("%s:%d: %w", s.path, wrong.line, &ListError{What: "rows have no number of their slice in column slice", Items: wrong.items, Count: wrong.count})
 }

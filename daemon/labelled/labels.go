@@ -72,6 +72,7 @@ type Labels struct {
 	Unit     string   // "patient", or "study" where the table has no patients
 	Ignored  []string // columns of 0 and 1 that name no class
 	numbered bool     // it says where slices lie in their stack
+	path     string   // for errors
 }
 
 // mostListed is how many of many things are named one by one.
@@ -80,15 +81,16 @@ const mostListed = 8
 // ListError is several mistakes of one kind.
 type ListError struct {
 	What  string   // "labels have no file"
-	Items []string // each of them
+	Items []string // each of them, or the first of them
+	Count int      // of all where Items has the first; otherwise 0
 	Hint  string   // what to do; may be empty
 }
 
 // Error counts them and names the first of them.
 func (e *ListError) Error() string {
-	listed := e.Items[:min(len(e.Items), mostListed)]
-	text := fmt.Sprintf("%s (%d): %s", e.What, len(e.Items), strings.Join(listed, ", "))
-	if more := len(e.Items) - len(listed); more > 0 {
+	listed, count := e.Items[:min(len(e.Items), mostListed)], max(e.Count, len(e.Items))
+	text := fmt.Sprintf("%s (%d): %s", e.What, count, strings.Join(listed, ", "))
+	if more := count - len(listed); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	if e.Hint != "" {
@@ -98,47 +100,52 @@ func (e *ListError) Error() string {
 }
 
 // ReadLabels reads a table. classes are those of the model; each hemorrhage class
-// needs its column, unless there is a column any.
+// needs its column, unless there is a column any. Errors start with the place, as
+// compilers write it: path:line:.
 func ReadLabels(path string, classes []infer.Class) (*Labels, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the labels: %w", err)
 	}
 	defer f.Close()
-	l, err := parseLabels(f, classes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return l, nil
+	return parseLabels(path, f, classes)
 }
 
 // mostRows bounds the memory that a table may take.
 const mostRows = 5_000_000
 
-func parseLabels(r io.Reader, classes []infer.Class) (*Labels, error) {
+func parseLabels(path string, r io.Reader, classes []infer.Class) (*Labels, error) {
+	in := func(line int, err error) error { return fmt.Errorf("%s:%d: %w", path, line, err) }
 	reader := csv.NewReader(r)
 	reader.ReuseRecord = true
+	// failed says where the text is no table.
+	failed := func(err error) error {
+		if wrong, ok := errors.AsType[*csv.ParseError](err); ok {
+			return fmt.Errorf("%s:%d:%d: %w", path, wrong.Line, wrong.Column, wrong.Err)
+		}
+		return fmt.Errorf("read the labels: %w", err)
+	}
 	header, err := reader.Read()
 	if errors.Is(err, io.EOF) {
-		return nil, errors.New("is empty; its first line names the columns")
+		return nil, in(1, errors.New("is empty; its first line names the columns"))
 	} else if err != nil {
-		return nil, err
+		return nil, failed(err)
 	}
 	header = slices.Clone(header)
 	header[0] = strings.TrimPrefix(header[0], "\ufeff") // as spreadsheets write it
-	t := table{at: map[string]int{}, studies: map[string]int{}, patients: map[string]int{}, files: map[string]int{}}
+	t := table{at: map[string]int{}, studies: map[string]int{}, patients: map[string]int{}, files: map[string]int{}, owner: map[string]string{}}
 	for i, name := range header {
 		name = strings.ToLower(strings.TrimSpace(name))
 		if _, twice := t.at[name]; twice {
-			return nil, fmt.Errorf("column %s is there twice", name)
+			return nil, in(1, fmt.Errorf("column %s is there twice", name))
 		}
 		t.at[name] = i
 	}
 	if err := t.check(header, classes); err != nil {
-		return nil, err
+		return nil, in(1, err)
 	}
 	t.ones, t.other = make([]bool, len(header)), make([]bool, len(header))
-	l := &Labels{Unit: "study", numbered: t.has("slice")}
+	l := &Labels{Unit: "study", numbered: t.has("slice"), path: path}
 	if t.has("patient") {
 		l.Unit = "patient"
 	}
@@ -147,21 +154,21 @@ func parseLabels(r io.Reader, classes []infer.Class) (*Labels, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, err
+			return nil, failed(err)
 		}
 		line, _ := reader.FieldPos(0)
 		if len(l.Rows) == mostRows {
-			return nil, fmt.Errorf("has more than %d rows", mostRows)
+			return nil, in(line, fmt.Errorf("there are more than %d rows", mostRows))
 		}
 		if row, ok := t.row(record, line); ok {
 			l.Rows = append(l.Rows, row)
 		}
 	}
-	if err := t.err(); err != nil {
+	if err := t.err(in); err != nil {
 		return nil, err
 	}
 	if len(l.Rows) == 0 {
-		return nil, errors.New("has no row below the columns' names")
+		return nil, in(1, errors.New("has no row below the columns' names"))
 	}
 	l.Studies, l.Patients = len(t.studies), len(t.patients)
 	for i, name := range header {
@@ -178,12 +185,29 @@ var known = []string{"file", "sop_instance_uid", "study", "patient", "series", "
 
 // table is a table in reading.
 type table struct {
-	at                     map[string]int // columns
-	studies, patients      map[string]int
-	files                  map[string]int // and UIDs: their line
-	ones, other            []bool         // by column: there is a 1, there is something beside 0 and 1
-	odd, against, repeated []string       // what is wrong with rows
-	nameless               []string
+	at                map[string]int // columns
+	studies, patients map[string]int
+	files             map[string]int    // and UIDs: their line
+	owner             map[string]string // of a Study Instance UID: its patient
+	ones, other       []bool            // by column: there is a 1, there is something beside 0 and 1
+
+	odd, against, repeated, nameless, ownerless, shared mistakes // what is wrong with rows
+}
+
+// mistakes of one kind; the first are kept.
+type mistakes struct {
+	line  int // of the first
+	items []string
+	count int
+}
+
+func (m *mistakes) add(line int, what string) {
+	if m.count == 0 {
+		m.line = line
+	}
+	if m.count++; len(m.items) < mostListed {
+		m.items = append(m.items, what)
+	}
 }
 
 func (t *table) has(column string) bool { _, ok := t.at[column]; return ok }
@@ -245,7 +269,7 @@ func (t *table) row(record []string, line int) (l Label, ok bool) {
 		case "0":
 		default:
 			if t.has(column) {
-				t.odd = append(t.odd, where+" "+column)
+				t.odd.add(line, where+" "+column)
 			}
 		}
 		return false
@@ -270,20 +294,31 @@ func (t *table) row(record []string, line int) (l Label, ok bool) {
 		against = flag("normal") == l.Truth.Any() || against
 	}
 	if against {
-		t.against = append(t.against, where)
+		t.against.add(line, where)
 	}
 	l.Doubtful = t.has("trace") && flag("trace") && !l.Truth.Any()
 	study, patient := get("study"), get("patient")
 	switch {
 	case study == "" && patient == "", l.File == "" && l.Instance == "":
-		t.nameless = append(t.nameless, where)
+		t.nameless.add(line, where)
 		return l, false
 	case study == "":
 		study = "patient " + patient
+	case patient == "" && t.has("patient"):
+		// Somebody, perhaps one who is named elsewhere: two patients would be made of one.
+		t.ownerless.add(line, where)
+		return l, false
 	case patient == "":
 		patient = "study " + study
 	}
-	// Study names may repeat from patient to patient.
+	// Numbers of studies may repeat from patient to patient, UIDs do not.
+	if strings.Contains(study, ".") && dicom.UID(study).Valid() == nil {
+		if first, known := t.owner[study]; known && first != patient {
+			t.shared.add(line, where)
+		} else {
+			t.owner[study] = patient
+		}
+	}
 	l.Study, l.Patient = number(t.studies, patient+"\x00"+study), number(t.patients, patient)
 	if l.Series == "" {
 		l.Series = dicom.UID(study)
@@ -297,7 +332,7 @@ func (t *table) row(record []string, line int) (l Label, ok bool) {
 			continue
 		}
 		if first, twice := t.files[name]; twice {
-			t.repeated = append(t.repeated, fmt.Sprintf("%s (as line %d)", where, first))
+			t.repeated.add(line, fmt.Sprintf("%s (as line %d)", where, first))
 			break
 		}
 		t.files[name] = line
@@ -314,17 +349,22 @@ func number(numbers map[string]int, name string) int {
 	return n
 }
 
-// err is what is wrong with the rows.
-func (t *table) err() error {
+// err is what is wrong with the rows; in puts a line's place before it.
+func (t *table) err(in func(line int, err error) error) error {
 	var errs []error
-	for _, e := range []*ListError{
-		{What: "labels are neither 0 nor 1", Items: t.odd},
-		{What: "rows contradict themselves: normal or not any with a hemorrhage, or neither", Items: t.against},
-		{What: "rows name no slice, or no study and no patient", Items: t.nameless},
-		{What: "rows are about a slice that has one already", Items: t.repeated},
+	for _, kind := range []struct {
+		what string
+		mistakes
+	}{
+		{"labels are neither 0 nor 1", t.odd},
+		{"rows contradict themselves: normal or not any with a hemorrhage, or neither", t.against},
+		{"rows name no slice, or no study and no patient", t.nameless},
+		{"rows name no patient, and others do; leave the column patient out where patients are not known", t.ownerless},
+		{"rows give a study to another patient than rows before them", t.shared},
+		{"rows are about a slice that has one already", t.repeated},
 	} {
-		if len(e.Items) > 0 {
-			errs = append(errs, e)
+		if kind.count > 0 {
+			errs = append(errs, in(kind.line, &ListError{What: kind.what, Items: kind.items, Count: kind.count}))
 		}
 	}
 	return errors.Join(errs...)

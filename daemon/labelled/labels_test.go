@@ -15,7 +15,7 @@ const columns = "file,study,normal,epidural,subdural,intraventricular,intraparen
 
 func parse(t *testing.T, text string) *Labels {
 	t.Helper()
-	l, err := parseLabels(strings.NewReader(text), infer.Classes())
+	l, err := parseLabels("labels.csv", strings.NewReader(text), infer.Classes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,23 +69,27 @@ func TestLabelsRefused(t *testing.T) {
 		want []string
 	}{
 		"empty":          {"", []string{"is empty"}},
-		"no rows":        {columns + "\n", []string{"no row"}},
+		"no rows":        {columns + "\n", []string{"labels.csv:1: has no row"}},
 		"class missing":  {strings.Replace(columns, "epidural", "epidual", 1) + "\n", []string{"missing (1): epidural", "epidual"}},
 		"column twice":   {columns + ",file\n", []string{"file is there twice"}},
 		"no slice named": {strings.Replace(columns, "file", "name", 1) + "\n", []string{"neither a column file nor sop_instance_uid"}},
 		"no study":       {strings.Replace(columns, "study", "head", 1) + "\n", []string{"neither a column study nor patient"}},
-		"not 0 or 1":     {columns + "\na,s,1,0,yes,0,0,0\n", []string{"labels are neither 0 nor 1 (1): line 2 subdural"}},
+		"two kinds":      {columns + "\na,s,1,0,1,0,0,0\nb,s,2,0,0,0,0,0\n", []string{"labels.csv:3: labels are neither", "labels.csv:2: rows contradict"}},
+		"not 0 or 1":     {columns + "\na,s,1,0,yes,0,0,0\n", []string{"labels.csv:2: labels are neither 0 nor 1 (1): line 2 subdural"}},
 		"contradiction":  {columns + "\na,s,1,0,1,0,0,0\nb,s,0,0,0,0,0,0\n", []string{"rows contradict themselves", "(2): line 2, line 3"}},
 		"any against":    {"file,study,any,epidural\na,s,0,1\nb,s,1,0\nc,s,0,\n", []string{"rows contradict themselves", "(1): line 2"}},
 		"any in full":    {"any," + columns + "\n1,a,s,0,0,0,0,0,0\n0,a,s,0,1,0,0,0,0\n", []string{"rows contradict themselves", "(2): line 2, line 3"}},
 		"any empty":      {"file,study,any,epidural\na,s,,1\n", []string{"neither 0 nor 1 (1): line 2 any"}},
 		"nameless":       {columns + "\n,s,1,0,0,0,0,0\nb,,1,0,0,0,0,0\n", []string{"rows name no slice", "(2): "}},
 		"twice":          {columns + "\na,s,1,0,0,0,0,0\n./a,s,1,0,0,0,0,0\n", []string{"line 3 (as line 2)"}},
-		"ragged":         {columns + "\na,s\n", []string{"line 2"}},
+		"ragged":         {columns + "\na,s\n", []string{"labels.csv:2:1: wrong number of fields"}},
+		"quotes":         {columns + "\na,s,1,0,0,0,0,0\nb,s,1,\"0\"0,0,0,0,0\n", []string{"labels.csv:3:"}},
+		"no patient":     {"patient," + columns + "\np,a,s,1,0,0,0,0,0\n,b,s,1,0,0,0,0,0\n", []string{"labels.csv:3: rows name no patient", "(1): line 3"}},
+		"two patients":   {"patient," + columns + "\np,a,1.2.3,1,0,0,0,0,0\nq,b,1.2.3,1,0,0,0,0,0\n", []string{"labels.csv:3: rows give a study to another patient", "(1): line 3"}},
 		"many":           {many, []string{"labels are neither 0 nor 1 (50)", "line 9 normal and 42 more"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseLabels(strings.NewReader(c.text), infer.Classes())
+			_, err := parseLabels("labels.csv", strings.NewReader(c.text), infer.Classes())
 			if err == nil {
 				t.Fatal("it is accepted")
 			}
@@ -94,12 +98,17 @@ func TestLabelsRefused(t *testing.T) {
 					t.Errorf("%q does not say %q", err, part)
 				}
 			}
+			for _, line := range strings.Split(err.Error(), "\n") {
+				if !strings.HasPrefix(line, "labels.csv:") {
+					t.Errorf("%q has no place", line)
+				}
+			}
 			if len(err.Error()) > 600 {
 				t.Errorf("%d characters", len(err.Error()))
 			}
 		})
 	}
-	_, err := parseLabels(strings.NewReader(columns+"\na,s,1,0,yes,0,0,0\n"), infer.Classes())
+	_, err := parseLabels("labels.csv", strings.NewReader(columns+"\na,s,1,0,yes,0,0,0\n"), infer.Classes())
 	if list, ok := errors.AsType[*ListError](err); !ok || len(list.Items) != 1 {
 		t.Errorf("%T", err)
 	}

@@ -98,7 +98,7 @@ func (s *Set) Gaps() error {
 		{What: "files have no label", Items: s.NoLabel, Hint: hint},
 	} {
 		if len(e.Items) > 0 {
-			errs = append(errs, e)
+			errs = append(errs, fmt.Errorf("%s: %w", s.path, e))
 		}
 	}
 	return errors.Join(errs...)
