@@ -99,6 +99,7 @@ func (a *adaptation) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return fmt.Errorf("adapt %s: %w", m.Ref(), err)
 	}
+	a.most = adapt.MostNumbers / (len(head.Weight) / len(head.Bias))
 	x, err := a.examine(cmd, base, onnx.Options{Features: true})
 	if err != nil {
 		return err

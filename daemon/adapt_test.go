@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"ichwatch/daemon/app"
@@ -196,6 +197,19 @@ func checkMaps(t *testing.T, library, set string, m *manifest.Manifest, head *gr
 	}
 	if looked < 10 {
 		t.Errorf("%d maps were looked at", looked)
+	}
+}
+
+// What would not fit into the memory is refused before the work.
+func TestAdaptIsBounded(t *testing.T) {
+	set := siteSet(t, 1)
+	k := &known{dir: set, labels: filepath.Join(set, "labels.csv"), format: string(labelled.Auto), most: 20}
+	if _, err := k.open(rootCommand(), infer.Classes()); err != nil {
+		t.Error(err)
+	}
+	k.most--
+	if _, err := k.open(rootCommand(), infer.Classes()); err == nil || !strings.Contains(err.Error(), "20 slices are more than the memory is meant for, 19 of") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -35,6 +35,7 @@ type known struct {
 	workers         int
 	rounds          int
 	seed            uint64
+	most            int // slices that are taken at a time; 0: any number
 }
 
 func (k *known) flags(cmd *cobra.Command) {
@@ -176,6 +177,9 @@ func (k *known) open(cmd *cobra.Command, classes []infer.Class) (*labelled.Set, 
 	}
 	if len(set.Slices) == 0 {
 		return nil, fmt.Errorf("none of the %d rows of %s has its slice below %s", len(set.Rows), k.labels, k.dir)
+	}
+	if k.most > 0 && len(set.Slices) > k.most {
+		return nil, fmt.Errorf("%d slices are more than the memory is meant for, %d of this model's; take some of the patients", len(set.Slices), k.most)
 	}
 	return set, nil
 }
