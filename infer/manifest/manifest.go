@@ -139,7 +139,7 @@ type StudyRule struct {
 	// head was scanned: more slices never mean less evidence.
 	HeadHeight float64 `yaml:"head_mm"` // evidence, mm
 
-	MinimumSlices int     `yaml:"minimum_slices"` // below this a study is not analysed rather than negative
+	MinimumSlices int     `yaml:"minimum_slices"` // below this a study that is not positive is not analysed rather than negative
 	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
 }
 
@@ -149,7 +149,7 @@ func (r StudyRule) String() string {
 	if r.Kind == RuleEvidence {
 		how = fmt.Sprintf("the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of %g, over %g mm of head, a slice counting for %g mm at most", r.Power, r.HeadHeight, r.SliceThickness)
 	}
-	return fmt.Sprintf("positive where %s; not analysed below %d slices or with gaps above %g mm", how, r.MinimumSlices, r.MaximumGap)
+	return fmt.Sprintf("positive where %s, however few slices there are; otherwise negative from %d slices on without gaps above %g mm, and not analysed with less", how, r.MinimumSlices, r.MaximumGap)
 }
 
 // Where is the path of the manifest, for errors.

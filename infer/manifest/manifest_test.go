@@ -168,7 +168,7 @@ func TestEvidenceRule(t *testing.T) {
 	if want := (StudyRule{Kind: RuleEvidence, Power: 0.5, SliceThickness: 5, HeadHeight: 150, MinimumSlices: 8, MaximumGap: 15}); m.StudyRule != want || m.OperatingPoints[0].StudyThreshold != 0.93 {
 		t.Errorf("rule %+v, points %+v", m.StudyRule, m.OperatingPoints)
 	}
-	if got, want := m.StudyRule.String(), "positive where the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of 0.5, over 150 mm of head, a slice counting for 5 mm at most; not analysed below 8 slices or with gaps above 15 mm"; got != want {
+	if got, want := m.StudyRule.String(), "positive where the evidence of any hemorrhage reaches the study threshold: the mean of the odds of all slices, to the power of 0.5, over 150 mm of head, a slice counting for 5 mm at most, however few slices there are; otherwise negative from 8 slices on without gaps above 15 mm, and not analysed with less"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	text, err := m.Adapted(Adaptation{Name: "north", SHA256: m.SHA256(), DefaultPoint: "a", Points: []OperatingPoint{{Name: "a", Thresholds: m.OperatingPoints[0].Thresholds, StudyThreshold: 0.87}}})

@@ -93,7 +93,7 @@ func TestEvidenceDecides(t *testing.T) {
 		"some at it":         {at(z, infer.Subarachnoid, 0.3, 0.2, 0.6, 0.9, 0), Positive, infer.Subarachnoid, true, []int{0, 2, 3}, "suspected subarachnoid"},
 		"too little":         {at(z, infer.Subdural, 0.1, 0.1, 0.6, 0.1, 0.1), Negative, infer.Subdural, false, nil, "evidence of any hemorrhage over 5 slices 0.8674, below the threshold 0.9000; not for diagnosis"},
 		"few, but enough":    {at(z[:2], infer.Epidural, 0.9, 0.9), Positive, infer.Epidural, true, []int{0, 1}, "over 2 slices"},
-		"too few":            {at(z[:3], infer.Epidural, 0.1, 0.1, 0.1), TooFewSlices, infer.Epidural, false, nil, "3 slices at distinct positions, at least 4 are needed"},
+		"too few":            {at(z[:3], infer.Epidural, 0.1, 0.1, 0.1), TooFewSlices, infer.Epidural, false, nil, "3 slices at distinct positions, at least 4 are needed for a negative"},
 		"one failed":         {at(z, infer.Epidural, 0.1, -1, 0.1, 0.1, 0.1), SliceFailed, infer.Epidural, false, nil, "1 of 5 slices"},
 		"failed, but enough": {at(z, infer.Epidural, 0.9, -1, 0.9, 0.1, 0.1), Positive, infer.Epidural, true, []int{0, 2}, "over 4 slices"},
 		"a gap":              {at([]float64{0, 5, 10, 30}, infer.Epidural, 0.1, 0.1, 0.1, 0.1), Gap, infer.Epidural, false, nil, "up to 20.0 mm apart"},

@@ -184,7 +184,7 @@ func (r *Rule) verdict(d Decision, positive bool) (Verdict, string) {
 	case d.Failed > 0:
 		return SliceFailed, fmt.Sprintf("%d of %s could not be judged or placed", d.Failed, counted(d.Failed+d.Places))
 	case d.Places < r.rule.MinimumSlices:
-		return TooFewSlices, fmt.Sprintf("%s at distinct positions, at least %d are needed", counted(d.Places), r.rule.MinimumSlices)
+		return TooFewSlices, fmt.Sprintf("%s at distinct positions, at least %d are needed for a negative", counted(d.Places), r.rule.MinimumSlices)
 	case d.LargestGap > r.maximumGap:
 		return Gap, fmt.Sprintf("neighbouring slices are up to %.1f mm apart, at most %.1f mm is accepted", d.LargestGap, r.rule.MaximumGap)
 	}

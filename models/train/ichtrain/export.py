@@ -141,7 +141,10 @@ def rule_words(rule: dict) -> str:
         )
     else:
         how = f"at least {rule['slices']} of {rule['of']} neighbouring slices reach the threshold of the same class"
-    return f"positive when {how}; studies below {rule['minimum_slices']} slices are not analysed"
+    return (
+        f"positive where {how}, however few slices there are; otherwise negative from {rule['minimum_slices']} slices on without "
+        f"gaps above {rule['maximum_gap_mm']} mm, and not analysed with less"
+    )
 
 
 def manifest_text(manifest: dict) -> str:
