@@ -96,6 +96,8 @@ type Scores struct {
 	// Features are what goes into the model's last layer; nil unless the classifier
 	// was made to give them. They serve to fit that layer anew.
 	Features []float32
+	// Provider computed them: "cpu", "cuda", "tensorrt"; of several models, each that did.
+	Provider string
 }
 
 // certain bounds log-odds: what lies nearer to 0 or 1 is taken for this.

@@ -48,13 +48,43 @@ func (c *Classifier) Models() infer.Models { return slices.Clone(c.models) }
 
 // Provider says what computes them.
 func (c *Classifier) Provider() string {
-	var names []string
-	for _, m := range c.members {
-		if p := m.Provider(); !slices.Contains(names, p) {
-			names = append(names, p)
+	return each(c.members, func(m member) string { return m.Provider() })
+}
+
+// each joins what is said of members, once each.
+func each[T any](of []T, say func(T) string) string {
+	var said []string
+	for _, one := range of {
+		if s := say(one); !slices.Contains(said, s) {
+			said = append(said, s)
 		}
 	}
-	return strings.Join(names, "+")
+	return strings.Join(said, "+")
+}
+
+// Levels says of every member how its providers are; see onnx.Classifier.Levels.
+func (c *Classifier) Levels() []Levels {
+	out := make([]Levels, len(c.members))
+	for i, m := range c.members {
+		out[i] = Levels{Model: c.models[i], Levels: m.Levels()}
+	}
+	return out
+}
+
+// Levels is how the providers of a member are.
+type Levels struct {
+	Model  infer.ModelRef
+	Levels []onnx.Level
+}
+
+// Check holds what serves against the CPU, and takes out of service what differs;
+// see onnx.Classifier.Check.
+func (c *Classifier) Check(ctx context.Context) error {
+	var errs []error
+	for _, m := range c.members {
+		errs = append(errs, m.Check(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // Classify asks every member, one after the other: there are as many slices under
@@ -88,6 +118,7 @@ func (c *Classifier) together(answers []infer.Scores) infer.Scores {
 	n := len(c.members[0].at)
 	memory := make([]float32, 2*n)
 	s := infer.Scores{Logits: memory[:n:n], Probabilities: memory[n:]}
+	s.Provider = each(answers, func(a infer.Scores) string { return a.Provider })
 	for k := range n {
 		sum := 0.0
 		for i, m := range c.members {

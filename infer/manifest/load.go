@@ -131,6 +131,9 @@ func (p *problems) validate(m *Manifest) bool {
 		p.add("outputs.cam", "is the same output as logits")
 	}
 	p.classes(m)
+	for i, precision := range m.Precisions {
+		p.oneOf(fmt.Sprintf("precisions[%d]", i), precision, Float16, Int8)
+	}
 	p.points(m)
 	p.rule(m.StudyRule)
 	p.text("intended_use", m.IntendedUse)

@@ -37,6 +37,7 @@ type Manifest struct {
 	Outputs         Outputs          `yaml:"outputs"`
 	Classes         []infer.Class    `yaml:"classes"`
 	Activation      Activation       `yaml:"activation"`
+	Precisions      []string         `yaml:"precisions"`      // below float32; may be left out
 	DefaultPoint    string           `yaml:"operating_point"` // of OperatingPoints, by its name
 	OperatingPoints []OperatingPoint `yaml:"operating_points"`
 	StudyRule       StudyRule        `yaml:"study_rule"`
@@ -99,6 +100,14 @@ type Activation string
 const (
 	Softmax Activation = "softmax" // the classes exclude each other
 	Sigmoid Activation = "sigmoid" // each class stands for itself
+)
+
+// Precisions below float32 in which a provider may compute: the model was assessed
+// in them, or consists of them. The default is none, since what a model loses is
+// not known beforehand.
+const (
+	Float16 = "fp16"
+	Int8    = "int8" // of a model that is quantised (QDQ)
 )
 
 // ResampleTriangle is the only filter of schema 1: separable triangle, widened

@@ -269,6 +269,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"class twice", "[normal, epidural", "[normal, subdural", "classes[2]", 13, "subdural is there twice"},
 		{"no normal", "[normal, ", "[", "classes", 13, "normal is missing"},
 		{"activation", "activation: softmax", "activation: relu", "activation", 14, "known is softmax or sigmoid"},
+		{"precision", "activation: softmax", "activation: softmax\nprecisions: [fp16, fp8]", "precisions[1]", 15, "known is fp16 or int8"},
 		{"thresholds at the top", "activation: softmax", "activation: softmax\nthresholds: {epidural: 0.5}", "thresholds", 15, "is not known"},
 		{"no points", points, "operating_points: []\n", "operating_points", 16, "wanted is at least one"},
 		{"points left out", points, "", "operating_points", 0, "wanted is at least one"},

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	ort "github.com/yalue/onnxruntime_go"
+
 	"ichwatch/infer"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/pixel"
@@ -21,7 +23,7 @@ var (
 	ErrNotFinite = errors.New("not a finite number")
 )
 
-// Options of a classifier; the zero value suits an appliance.
+// Options of a classifier; the zero value suits an appliance without a GPU.
 type Options struct {
 	// Runners is how many slices are computed at once; 0: as many as cores.
 	Runners int
@@ -32,6 +34,8 @@ type Options struct {
 	// is a copy of the verified model with one more output; a model whose end is not
 	// understood is refused (graph.HeadError).
 	Features bool
+	// Acceleration brings other providers than the CPU into service; nil: none.
+	Acceleration *Acceleration
 }
 
 // Classifier is a model that runs. It implements infer.Classifier.
@@ -39,18 +43,18 @@ type Classifier struct {
 	model      infer.ModelRef
 	preprocess *pixel.Preprocessor
 	activation manifest.Activation
-	session    *session
+	maps       ort.Shape // of the activation maps of one slice; nil where there are none
 
-	runners chan *runner  // those at rest
-	count   int           // of all
-	closed  chan struct{} // no new work from here on
-	close   func() error
+	cpu   *pool // always there: it judges the others, and answers where none of them does
+	chain *chain
+	close func() error
 }
 
 var _ infer.Classifier = (*Classifier)(nil)
 
 // NewClassifier makes a session for the model of m on the CPU, runs it once and
-// is then ready. It keeps nothing of m.
+// is then ready. Other providers come into service when they are proven. It keeps
+// nothing of m but, while one is being prepared, m.
 func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, error) {
 	if o.Runners <= 0 {
 		o.Runners = runtime.GOMAXPROCS(0)
@@ -59,33 +63,31 @@ func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, e
 		model:      m.Ref(),
 		preprocess: pixel.NewPreprocessor(m),
 		activation: m.Activation,
-		runners:    make(chan *runner, o.Runners),
-		closed:     make(chan struct{}),
 	}
-	c.close = sync.OnceValue(c.shutDown)
-	var err error
-	if c.session, err = newSession(cpu, m, o); err != nil {
+	s, err := newSession(cpu, m, configuration{Options: o})
+	if err != nil {
 		return nil, err
 	}
-	if err := c.session.warmUp(); err != nil {
-		return nil, errors.Join(fmt.Errorf("model %s on %s: %w", c.model, c.session.provider, err), c.Close())
+	if err := s.warmUp(); err != nil {
+		return nil, errors.Join(fmt.Errorf("model %s on %s: %w", c.model, s.provider, err), s.destroy())
 	}
-	for range o.Runners {
-		r, err := c.session.newRunner()
-		if err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		c.runners <- r
-		c.count++
+	if c.cpu, err = newPool(s, o.Runners); err != nil {
+		return nil, err
 	}
+	c.maps = s.maps
+	c.chain = newChain(c.cpu, c.model)
+	if a := o.Acceleration; a != nil {
+		c.chain.climb(a, &climber{Acceleration: a, runtime: r, manifest: m, options: o, preprocess: c.preprocess, cpu: c.cpu})
+	}
+	c.close = sync.OnceValue(func() error { return errors.Join(c.chain.close(), c.cpu.close()) })
 	return c, nil
 }
 
 // Models says which model answers.
 func (c *Classifier) Models() infer.Models { return infer.Models{c.model} }
 
-// Provider says what computes it.
-func (c *Classifier) Provider() string { return c.session.provider }
+// Provider says what computes it now.
+func (c *Classifier) Provider() string { return c.chain.serving().provider() }
 
 // Preprocessor gives the one in use, to map what the model says back onto the
 // slice.
@@ -93,6 +95,10 @@ func (c *Classifier) Preprocessor() *pixel.Preprocessor { return c.preprocess }
 
 // Classify scores one slice; it waits while all runners are busy. Its error wraps
 // pixel.ErrNoHead, ErrNotFinite, ErrClosed, the context's, or is the runtime's.
+//
+// A provider that gives an error, does not come back, or gives no number where the
+// CPU gives one, is taken out of service; the CPU computes the slice then, and
+// those after it.
 func (c *Classifier) Classify(ctx context.Context, img *infer.Image) (infer.Scores, error) {
 	s, err := c.classify(ctx, img, nil)
 	if err != nil {
@@ -103,70 +109,71 @@ func (c *Classifier) Classify(ctx context.Context, img *infer.Image) (infer.Scor
 
 // classify takes the activation maps too, where they are asked for.
 func (c *Classifier) classify(ctx context.Context, img *infer.Image, maps *Maps) (infer.Scores, error) {
-	r, err := c.acquire(ctx)
+	b, j, err := c.acquire(ctx)
 	if err != nil {
 		return infer.Scores{}, err
 	}
-	defer func() { c.runners <- r }()
-	if err := c.preprocess.Input(img, r.input); err != nil {
+	defer func() { b.release(j) }()
+	if err := c.preprocess.Input(img, j.input); err != nil {
 		return infer.Scores{}, err
 	}
-	if i := notFinite(r.input); i >= 0 {
+	if i := notFinite(j.input); i >= 0 {
 		return infer.Scores{}, fmt.Errorf("input value %d: %w", i, ErrNotFinite)
 	}
-	if err := r.run(ctx, c.session); err != nil {
+	err = compute(ctx, b, j)
+	if err != nil && b != backend(c.cpu) && ctx.Err() == nil {
+		failed, why := b, err
+		if !errors.Is(why, ErrNotFinite) {
+			c.chain.takeOut(failed, why)
+		}
+		again, acquired := c.cpu.acquire(ctx)
+		if acquired != nil {
+			return infer.Scores{}, acquired
+		}
+		copy(again.input, j.input)
+		b.release(j)
+		b, j = c.cpu, again
+		err = compute(ctx, b, j)
+		if err == nil {
+			c.chain.takeOut(failed, why) // it is not the model that has no number for this slice
+		}
+	}
+	if err != nil {
 		return infer.Scores{}, err
 	}
-	if i := notFinite(r.logits); i >= 0 {
-		return infer.Scores{}, fmt.Errorf("logit %d: %w", i, ErrNotFinite)
-	}
 	if maps != nil {
-		if i := notFinite(r.maps); i >= 0 {
-			return infer.Scores{}, fmt.Errorf("activation map value %d: %w", i, ErrNotFinite)
-		}
-		maps.Values = slices.Clone(r.maps)
+		maps.Values = slices.Clone(j.maps)
 	}
-	if i := notFinite(r.features); i >= 0 {
-		return infer.Scores{}, fmt.Errorf("feature %d: %w", i, ErrNotFinite)
-	}
-	s := activate(c.activation, r.logits)
-	s.Features = slices.Clone(r.features)
+	s := activate(c.activation, j.logits)
+	s.Provider = b.provider()
+	s.Features = slices.Clone(j.features)
 	return s, nil
 }
 
-// acquire takes a runner that rests.
-func (c *Classifier) acquire(ctx context.Context) (*runner, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+// acquire takes the memory of a slice from what serves.
+func (c *Classifier) acquire(ctx context.Context) (backend, *job, error) {
+	for {
+		b := c.chain.serving()
+		j, err := b.acquire(ctx)
+		if errors.Is(err, errGone) {
+			c.chain.takeOut(b, err)
+			continue
+		}
+		return b, j, err
 	}
-	select {
-	case <-c.closed:
-		return nil, ErrClosed
-	default:
+}
+
+// compute runs a backend and looks at what it says.
+func compute(ctx context.Context, b backend, j *job) error {
+	if err := b.run(ctx, j); err != nil {
+		return err
 	}
-	select {
-	case r := <-c.runners:
-		return r, nil
-	case <-c.closed:
-		return nil, ErrClosed
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return j.check()
 }
 
 // Close lets running slices end, turns away those that wait, and gives the
 // model's memory back. It may be called more than once.
 func (c *Classifier) Close() error { return c.close() }
-
-func (c *Classifier) shutDown() error {
-	close(c.closed)
-	var errs []error
-	for range c.count { // a runner that works comes back first
-		errs = append(errs, (<-c.runners).destroy())
-	}
-	errs = append(errs, c.session.destroy())
-	return errors.Join(errs...)
-}
 
 // activate turns logits into scores, in memory of their own.
 func activate(a manifest.Activation, logits []float32) infer.Scores {

@@ -28,6 +28,14 @@ const (
 	minimumMinor = 24
 )
 
+// knownProviders are the files of libraries of providers whose origin is known, by
+// SHA-256: those of ONNX Runtime 1.29.0 for x64 with CUDA 13 and TensorRT 10.
+var knownProviders = map[string]string{
+	"c6a12593396095f5670160e284c35d1700b7708cf3037b7042e2a5200ccae772": "libonnxruntime_providers_shared.so",
+	"56cf3254b118ad837ccc4ed8f6d1b23504bbf7ef91b34cbc0b289cb7f10b3037": "libonnxruntime_providers_cuda.so",
+	"ef6071798a339038ad66c428fb1a809cf8e499bffc3b6870e4e8bc4f4c6a6320": "libonnxruntime_providers_tensorrt.so",
+}
+
 // knownBuilds are the libraries that fetch.sh pins, by SHA-256.
 var knownBuilds = map[string]string{
 	"53ef1ac028dd1b05554b8da28d9159eb3876f99868193d2aaa6e67f0243c23d4": "onnxruntime-node 1.24.1, x64",
@@ -64,6 +72,15 @@ func (e *LibraryError) Unwrap() error { return e.Err }
 // short would end the process with SIGBUS, and one of another version would
 // only say so on standard error.
 func Inspect(path string) (Library, error) {
+	lib, err := inspect(path)
+	if err == nil && lib.Version != "" && !usable(lib.Version) {
+		err = &LibraryError{Path: path, Reason: fmt.Sprintf("is version %s, at least %d.%d is needed", lib.Version, major, minimumMinor), Err: ErrLibraryVersion}
+	}
+	return lib, err
+}
+
+// inspect is Inspect for a library of a provider too, which has no version.
+func inspect(path string) (Library, error) {
 	lib := Library{Path: path}
 	refuse := func(err error, format string, args ...any) (Library, error) {
 		return lib, &LibraryError{Path: path, Reason: fmt.Sprintf(format, args...), Err: err}
@@ -100,9 +117,6 @@ func Inspect(path string) (Library, error) {
 		return refuse(ErrLibraryMachine, "is for %v, this machine is %v", e.Machine, want)
 	}
 	lib.Version = symbolVersion(e)
-	if lib.Version != "" && !usable(lib.Version) {
-		return refuse(ErrLibraryVersion, "is version %s, at least %d.%d is needed", lib.Version, major, minimumMinor)
-	}
 	return lib, nil
 }
 

@@ -62,7 +62,7 @@ func between(place float64, n int) (first, second int, share float32) {
 // Explain is Classify with the activation maps. Its errors are those of Classify
 // and ErrNoMaps.
 func (c *Classifier) Explain(ctx context.Context, img *infer.Image) (infer.Scores, *Maps, error) {
-	shape := c.session.maps
+	shape := c.maps
 	if shape == nil {
 		return infer.Scores{}, nil, fmt.Errorf("explain with %s: %w", c.model, ErrNoMaps)
 	}

@@ -19,7 +19,12 @@ import (
 	"ichwatch/infer/pixel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if as := os.Getenv(childEnv); as != "" {
+		os.Exit(child(as))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // libraryPath finds the real library.
 func libraryPath(tb testing.TB) string {
@@ -244,7 +249,7 @@ func TestCloseTurnsAwayWhoWaits(t *testing.T) {
 		_, err := c.Classify(running, head(3000))
 		ran <- err
 	}()
-	for len(c.runners) != 0 { // until it has taken the only runner
+	for len(c.cpu.jobs) != 0 { // until it has taken the only runner
 		runtime.Gosched()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

@@ -13,27 +13,6 @@ import (
 	"ichwatch/infer/manifest"
 )
 
-// provider is one way to compute a model. A chain of them, each tried and proven
-// against the CPU before it serves, has its place here: an entry more is a name
-// and what it sets in fresh options.
-type provider struct {
-	name      string
-	configure func(*ort.SessionOptions) error
-}
-
-// cpu computes each run on one thread: as many runs at once as there are cores
-// are faster than one run on all of them, and a batch gains nothing.
-var cpu = provider{
-	name: "cpu",
-	configure: func(o *ort.SessionOptions) error {
-		return errors.Join(
-			o.SetIntraOpNumThreads(1),
-			o.SetInterOpNumThreads(1),
-			o.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll),
-		)
-	},
-}
-
 // session is one model on one provider. Runs may go side by side; destroy only
 // after the last.
 type session struct {
@@ -46,29 +25,43 @@ type session struct {
 	features ort.Shape // of the last layer's input for one slice; nil where not wanted
 }
 
+// configuration is how a session is made.
+type configuration struct {
+	Options
+	dir      string // of a provider's engines
+	building bool   // engines may be written
+	profile  string // prefix of the file that is written when the session is destroyed; empty: none
+}
+
 // newSession hands the manifest's verified bytes to the runtime, which copies
 // them.
-func newSession(p provider, m *manifest.Manifest, wanted Options) (*session, error) {
+func newSession(p provider, m *manifest.Manifest, c configuration) (*session, error) {
 	o, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, fmt.Errorf("session options: %w", err)
 	}
 	defer o.Destroy()
-	if err := p.configure(o); err != nil {
-		return nil, fmt.Errorf("configure provider %s: %w", p.name, err)
-	}
 	s := &session{
 		provider: p.name,
 		input:    ort.NewShape(1, int64(len(m.Windows)), int64(m.Input.Height), int64(m.Input.Width)),
 		logits:   ort.NewShape(1, int64(len(m.Classes))),
 		names:    []string{m.Outputs.Logits},
 	}
-	if wanted.Maps && m.Outputs.CAM != "" {
+	at := placement{dir: c.dir, building: c.building, input: m.Input.Name, shape: s.input, precisions: m.Precisions}
+	if err := p.configure(o, at); err != nil {
+		return nil, fmt.Errorf("configure provider %s: %w", p.name, err)
+	}
+	if c.profile != "" {
+		if err := o.EnableProfiling(c.profile); err != nil {
+			return nil, fmt.Errorf("profile provider %s: %w", p.name, err)
+		}
+	}
+	if c.Maps && m.Outputs.CAM != "" {
 		s.names = append(s.names, m.Outputs.CAM)
 		s.maps = ort.NewShape(1, int64(len(m.Classes)), 0, 0) // the sizes come with the warm-up
 	}
 	model := m.Model()
-	if wanted.Features {
+	if c.Features {
 		head, err := graph.FindHead(model, m.Outputs.Logits, m.Outputs.CAM)
 		if err != nil {
 			return nil, fmt.Errorf("features of model %s: %w", m.Ref(), err)
@@ -136,34 +129,63 @@ func (s *session) warmUp() error {
 
 func (s *session) destroy() error { return s.ort.Destroy() }
 
+// values are what goes into the model and what comes out, for one slice or for
+// several of them one behind the other.
+type values struct {
+	input, logits []float32
+	maps          []float32 // nil where the session gives none
+	features      []float32 // likewise
+}
+
+// newValues makes room for n slices.
+func (s *session) newValues(n int) values {
+	room := func(shape ort.Shape) []float32 {
+		if shape == nil {
+			return nil
+		}
+		return make([]float32, n*int(shape.FlattenedSize()))
+	}
+	return values{input: room(s.input), logits: room(s.logits), maps: room(s.maps), features: room(s.features)}
+}
+
+// outputs of the slice at a place among n.
+func (v *values) outputs(n, at int) [3][]float32 {
+	part := func(all []float32) []float32 {
+		size := len(all) / n
+		return all[at*size : (at+1)*size]
+	}
+	return [3][]float32{part(v.logits), part(v.maps), part(v.features)}
+}
+
+// check says whether the answer is one of numbers. What names it begins with what.
+func (v *values) check() error {
+	for i, out := range [...][]float32{v.logits, v.maps, v.features} {
+		if at := notFinite(out); at >= 0 {
+			return fmt.Errorf("%s %d: %w", [...]string{"logit", "activation map value", "feature"}[i], at, ErrNotFinite)
+		}
+	}
+	return nil
+}
+
 // runner is what one run at a time needs: tensors that are made once, and
 // options through which it can be stopped.
 type runner struct {
-	input, logits []float32              // the tensors' memory
-	maps          []float32              // nil where the session gives none
-	features      []float32              // likewise
-	tensors       []*ort.Tensor[float32] // in the order of the session: input, outputs
-	outputs       []ort.Value            // the tensors but for the first
-	options       *ort.RunOptions
-	pins          runtime.Pinner
+	values
+	session *session
+	tensors []*ort.Tensor[float32] // in the order of the session: input, outputs
+	outputs []ort.Value            // the tensors but for the first
+	options *ort.RunOptions
+	pins    runtime.Pinner
 }
 
-func (s *session) newRunner() (r *runner, err error) {
-	r = &runner{
-		input:  make([]float32, s.input.FlattenedSize()),
-		logits: make([]float32, s.logits.FlattenedSize()),
-	}
+// newRunner makes a runner of n slices.
+func (s *session) newRunner(n int) (r *runner, err error) {
+	r = &runner{values: s.newValues(n), session: s}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("make a runner: %w", err), r.destroy())
 		}
 	}()
-	if s.maps != nil {
-		r.maps = make([]float32, s.maps.FlattenedSize())
-	}
-	if s.features != nil {
-		r.features = make([]float32, s.features.FlattenedSize())
-	}
 	for _, t := range []struct {
 		shape  ort.Shape
 		memory []float32
@@ -172,7 +194,9 @@ func (s *session) newRunner() (r *runner, err error) {
 			continue
 		}
 		r.pins.Pin(&t.memory[0]) // the library keeps pointers to this memory between calls
-		tensor, err := ort.NewTensor(t.shape, t.memory)
+		shape := t.shape.Clone()
+		shape[0] = int64(n)
+		tensor, err := ort.NewTensor(shape, t.memory)
 		if err != nil {
 			return r, err
 		}
@@ -186,10 +210,10 @@ func (s *session) newRunner() (r *runner, err error) {
 }
 
 // run computes the logits of what stands in the input, until ctx ends.
-func (r *runner) run(ctx context.Context, s *session) error {
+func (r *runner) run(ctx context.Context) error {
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { stopped <- r.options.Terminate() })
-	err := s.ort.RunWithOptions([]ort.Value{r.tensors[0]}, r.outputs, r.options)
+	err := r.session.ort.RunWithOptions([]ort.Value{r.tensors[0]}, r.outputs, r.options)
 	runtime.KeepAlive(r) // the wrapper holds no reference while it runs
 	if !stop() {
 		// The flag stays until it is taken back, and would stop the next run too.
