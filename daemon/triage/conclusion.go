@@ -42,7 +42,9 @@ func (e *Examiner) Conclude(objects []Examined) Conclusion {
 			findings = append(findings, f)
 		}
 	}
-	w := weigh(e.Model, findings)
+	model, done := use(e.Service, e.Model)
+	defer done()
+	w := weigh(model, findings)
 	var c Conclusion
 	c.Outcome, c.Reason = w.outcome()
 	if w.leading != nil {

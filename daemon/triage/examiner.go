@@ -24,14 +24,22 @@ type Examiner struct {
 	// Model is nil where none could be brought into service: eligible slices
 	// fail then.
 	Model *Model
+	// Service, where it is not nil, gives the model instead, anew for each object.
+	Service Service
 
 	Calls   int           // of the classifier under way at a time; default 1
 	Timeout time.Duration // for the classification of one slice; default 30 s
 
-	once    sync.Once
+	images sync.Pool // of *infer.Image
+	mu     sync.Mutex
+	latest *guarded // the last model that was used
+}
+
+// guarded is a model behind its guard.
+type guarded struct {
+	*Model
 	guard   *guard
 	classes []infer.Class
-	images  sync.Pool // of *infer.Image
 }
 
 // Result is what an Examiner found in one slice, or in an object of several
@@ -62,14 +70,30 @@ func (r *Result) finding() spool.Finding {
 	}
 }
 
-func (e *Examiner) prepare() {
-	e.once.Do(func() {
-		e.images.New = func() any { return new(infer.Image) }
-		if e.Model != nil {
-			e.guard = newGuard(e.Model.Classifier, orDefault(e.Timeout, 30*time.Second), max(e.Calls, 1))
-			e.classes = e.Model.Rule.Classes()
+// begin gives the model for an object, nil where there is none. done must be called
+// at its end.
+func (e *Examiner) begin() (g *guarded, done func()) {
+	m, done := use(e.Service, e.Model)
+	if m == nil {
+		return nil, done
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.latest == nil || e.latest.Model != m {
+		e.latest = &guarded{
+			Model: m, classes: m.Rule.Classes(),
+			guard: newGuard(m.Classifier, orDefault(e.Timeout, 30*time.Second), max(e.Calls, 1)),
 		}
-	})
+	}
+	return e.latest, done
+}
+
+// image is memory for a slice, used before or new.
+func (e *Examiner) image() *infer.Image {
+	if img, ok := e.images.Get().(*infer.Image); ok {
+		return img
+	}
+	return new(infer.Image)
 }
 
 // Examine looks at the data set of an object of the SOP class class in the
@@ -83,13 +107,14 @@ func (e *Examiner) Examine(ctx context.Context, data io.ReadSeeker, class, synta
 // from elsewhere than a DICOM object: no gate, no pixels to decode. The error is
 // ctx's alone. img is given away.
 func (e *Examiner) ExamineImage(ctx context.Context, img *infer.Image) (Result, error) {
-	e.prepare()
+	model, done := e.begin()
+	defer done()
 	r := Result{Position: nowhere}
 	err := caught(func() error {
-		if e.Model == nil {
+		if model == nil {
 			return errNoModel
 		}
-		return e.classify(ctx, img, &r)
+		return e.classify(ctx, model, img, &r)
 	})
 	return r, e.settle(ctx, &r, err)
 }
@@ -122,7 +147,8 @@ func (keptOpen) Close() error { return nil }
 func (e *Examiner) examine(ctx context.Context, class, syntax dicom.UID, open func() (io.ReadSeekCloser, error),
 	each func(frame int, r Result),
 ) (Result, error) {
-	e.prepare()
+	model, done := e.begin()
+	defer done()
 	r := Result{Position: nowhere}
 	err := caught(func() error {
 		if reason := e.Gate.refuseClass(class); reason != "" {
@@ -134,9 +160,9 @@ func (e *Examiner) examine(ctx context.Context, class, syntax dicom.UID, open fu
 		}
 		defer data.Close()
 		if multiFrame(class) {
-			return e.judgeFrames(ctx, class, syntax, data, &r, each)
+			return e.judgeFrames(ctx, model, class, syntax, data, &r, each)
 		}
-		return e.judge(ctx, class, syntax, data, &r)
+		return e.judge(ctx, model, class, syntax, data, &r)
 	})
 	if len(r.Frames) > 0 && err == nil {
 		return r, nil // they have settled it
@@ -229,19 +255,19 @@ var errNoModel = errors.New("no model in service; the log of the device says why
 
 // judge fills in what can be known of an object of one frame. Its error says why
 // it was not classified.
-func (e *Examiner) judge(ctx context.Context, class, syntax dicom.UID, data io.ReadSeeker, r *Result) error {
+func (e *Examiner) judge(ctx context.Context, model *guarded, class, syntax dicom.UID, data io.ReadSeeker, r *Result) error {
 	header, err := e.admit(class, syntax, data, r)
 	if err != nil {
 		return err
 	}
-	if e.Model == nil {
+	if model == nil {
 		return errNoModel
 	}
-	img := e.images.Get().(*infer.Image)
+	img := e.image()
 	if err := decode(ctx, data, header, img); err != nil {
 		return err
 	}
-	return e.classify(ctx, img, r)
+	return e.classify(ctx, model, img, r)
 }
 
 // admit reads the header and asks the gate.
@@ -300,17 +326,20 @@ func rewind(data io.Seeker) error {
 
 // classify asks the model and takes its answer into r. img goes back to the
 // others where nobody holds it any more.
-func (e *Examiner) classify(ctx context.Context, img *infer.Image, r *Result) error {
-	r.Models, r.Provider = e.Model.Classifier.Models(), e.Model.Classifier.Provider()
-	scores, err := e.guard.classify(ctx, img)
+func (e *Examiner) classify(ctx context.Context, model *guarded, img *infer.Image, r *Result) error {
+	r.Models, r.Provider = model.Classifier.Models(), model.Classifier.Provider()
+	scores, err := model.guard.classify(ctx, img)
 	if ctx.Err() == nil && !errors.Is(err, errNoAnswer) {
 		e.images.Put(img)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errModel, err)
 	}
-	if len(scores.Probabilities) != len(e.classes) {
-		return fmt.Errorf("%w: %d of them for %d classes", errScores, len(scores.Probabilities), len(e.classes))
+	if scores.Provider != "" { // it may have changed meanwhile
+		r.Provider = scores.Provider
+	}
+	if len(scores.Probabilities) != len(model.classes) {
+		return fmt.Errorf("%w: %d of them for %d classes", errScores, len(scores.Probabilities), len(model.classes))
 	}
 	for _, p := range scores.Probabilities {
 		if !(p >= 0 && p <= 1) { // NaN too, which the ledger could not hold

@@ -9,7 +9,6 @@ import (
 
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse/dicom"
-	"ichwatch/infer"
 	"ichwatch/infer/pixel"
 )
 
@@ -130,7 +129,7 @@ func put(h *dicom.Header, e dicom.Element) {
 
 // judgeFrames is judge for an object of several frames. Where none of them is for
 // the model the object is refused as a whole.
-func (e *Examiner) judgeFrames(ctx context.Context, class, syntax dicom.UID, data io.ReadSeeker, r *Result, each func(int, Result)) error {
+func (e *Examiner) judgeFrames(ctx context.Context, model *guarded, class, syntax dicom.UID, data io.ReadSeeker, r *Result, each func(int, Result)) error {
 	header, err := readHeader(syntax, data)
 	if err != nil {
 		return err
@@ -157,7 +156,7 @@ func (e *Examiner) judgeFrames(ctx context.Context, class, syntax dicom.UID, dat
 	if !slices.ContainsFunc(results, func(r Result) bool { return r.State == spool.FindingClassified }) {
 		return refused
 	}
-	if e.Model == nil {
+	if model == nil {
 		return errNoModel
 	}
 	if err := rewind(data); err != nil {
@@ -171,7 +170,7 @@ func (e *Examiner) judgeFrames(ctx context.Context, class, syntax dicom.UID, dat
 		f := &results[k]
 		if f.State != spool.FindingClassified {
 			_ = frames.Skip() // where it fails, so does the next frame that is read
-		} else if err := e.settle(ctx, f, caught(func() error { return e.judgeFrame(ctx, frames, headers[k], f) })); err != nil {
+		} else if err := e.settle(ctx, f, caught(func() error { return e.judgeFrame(ctx, model, frames, headers[k], f) })); err != nil {
 			return err
 		}
 		if each != nil {
@@ -184,12 +183,12 @@ func (e *Examiner) judgeFrames(ctx context.Context, class, syntax dicom.UID, dat
 }
 
 // judgeFrame looks at the next of the frames.
-func (e *Examiner) judgeFrame(ctx context.Context, frames *pixel.Frames, header *dicom.Header, r *Result) error {
-	img := e.images.Get().(*infer.Image)
+func (e *Examiner) judgeFrame(ctx context.Context, model *guarded, frames *pixel.Frames, header *dicom.Header, r *Result) error {
+	img := e.image()
 	if err := frames.Next(ctx, describe(header), img); err != nil {
 		return err
 	}
-	return e.classify(ctx, img, r)
+	return e.classify(ctx, model, img, r)
 }
 
 // sumUp says of an object what its frames come to: failed where one has, and

@@ -32,14 +32,23 @@ type weighing struct {
 	acquiredAt time.Time      // earliest known
 }
 
+// stale says whether another model has classified a slice than the one in service.
+func stale(f spool.Finding, models infer.Models) bool {
+	return f.State == spool.FindingClassified && !slices.Equal(f.Models, models)
+}
+
 // weigh applies the study rule. What another model than the one in service has
 // seen, before a restart perhaps, does not count as seen: its scores mean
 // something else.
 func weigh(model *Model, findings []spool.Finding) weighing {
 	w := weighing{refused: map[string]int{}, unseen: map[string]int{}, failed: map[string]int{}}
 	bySeries := map[dicom.UID]int{}
+	var models infer.Models
+	if model != nil {
+		models = model.Classifier.Models()
+	}
 	for _, f := range findings {
-		if f.State == spool.FindingClassified && (model == nil || !slices.Equal(f.Models, model.Classifier.Models())) {
+		if stale(f, models) {
 			f.State, f.Reason, f.Probabilities = spool.FindingFailed, "classified by a model that is no longer in service", nil
 		}
 		if !f.AcquiredAt.IsZero() && (w.acquiredAt.IsZero() || f.AcquiredAt.Before(w.acquiredAt)) {
@@ -200,8 +209,8 @@ func named(models infer.Models) (out []alerts.Model) {
 }
 
 // conclude makes the final decision about a study.
-func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
-	w := weigh(r.Model, findings)
+func (r *run) conclude(s spool.Study, findings []spool.Finding, model *Model) spool.Decision {
+	w := weigh(model, findings)
 	w.counts.Received = s.Instances
 	w.lose(s.Instances - instances(findings))
 	d := spool.Decision{StudyInstanceUID: s.StudyInstanceUID, Revision: s.Revision, Final: true}
@@ -216,7 +225,7 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding) spool.Decision {
 		m.Outcome, m.Reason = alerts.NotAnalysed, "the sender broke off in mid-study; it is decided when the rest has been sent"
 	}
 	if w.counts.Classified > 0 && w.leading != nil {
-		m.Models = named(r.Model.Classifier.Models())
+		m.Models = named(model.Classifier.Models())
 		m.Score = w.leading.decision.Score
 	}
 	if m.Outcome == alerts.Positive {

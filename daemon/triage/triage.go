@@ -23,6 +23,21 @@ type Model struct {
 	Rule       *study.Rule
 }
 
+// Service gives the model that looks at slices, where that may change.
+type Service interface {
+	// Use gives the model in service, nil where there is none. It stays usable until
+	// done is called.
+	Use() (m *Model, done func())
+}
+
+// use takes the model from a service, or the fixed one where there is none.
+func use(s Service, fixed *Model) (*Model, func()) {
+	if s == nil {
+		return fixed, func() {}
+	}
+	return s.Use()
+}
+
 // Triage works on one spool. Its fields are its configuration and must not
 // change while it runs.
 type Triage struct {
@@ -30,7 +45,11 @@ type Triage struct {
 	// Model is nil where none could be brought into service: eligible slices,
 	// and with them their studies, have failed then.
 	Model *Model
-	Gate  Gate
+	// Service, where it is not nil, gives the model instead, which may change between
+	// two slices. Slices of an undecided study that another has classified are then
+	// looked at once more.
+	Service Service
+	Gate    Gate
 
 	Site, Device string
 	// Pseudonymous names studies by their pseudonym instead of their UID in
@@ -66,10 +85,12 @@ func (t *Triage) check() error {
 	if t.Site == "" || t.Device == "" {
 		return errors.New("site and device must be named")
 	}
-	if t.Model == nil {
+	model, done := use(t.Service, t.Model)
+	defer done()
+	if model == nil {
 		return nil
 	}
-	models := t.Model.Classifier.Models()
+	models := model.Classifier.Models()
 	if len(models) == 0 || slices.ContainsFunc(models, func(m infer.ModelRef) bool { return m.Name == "" || m.SHA256 == "" }) {
 		return errors.New("every model must have a name and a hash")
 	}
@@ -93,7 +114,7 @@ func newRun(t *Triage) *run {
 		workers:  workers,
 		quiet:    orDefault(t.Quiet, 20*time.Second),
 		retry:    orDefault(t.Retry, time.Second),
-		examiner: &Examiner{Gate: t.Gate, Model: t.Model, Calls: workers, Timeout: t.Timeout},
+		examiner: &Examiner{Gate: t.Gate, Model: t.Model, Service: t.Service, Calls: workers, Timeout: t.Timeout},
 		judged:   newStudySet(),
 	}
 }
@@ -221,7 +242,12 @@ func (r *run) raiseAlert(ctx context.Context, uid dicom.UID) error {
 	if err != nil {
 		return err
 	}
-	w := weigh(r.Model, findings)
+	model, done := use(r.Service, r.Model)
+	defer done()
+	if _, err := r.reexamine(ctx, s, model, findings); err != nil {
+		return err
+	}
+	w := weigh(model, findings)
 	if !w.positive() {
 		return nil
 	}
@@ -255,7 +281,12 @@ func (r *run) concludeStudy(ctx context.Context, s spool.Study) error {
 	if err != nil {
 		return err
 	}
-	d := r.conclude(s, findings)
+	model, done := use(r.Service, r.Model)
+	defer done()
+	if again, err := r.reexamine(ctx, s, model, findings); err != nil || again {
+		return err
+	}
+	d := r.conclude(s, findings, model)
 	verdict, err := r.Spool.Decide(ctx, d)
 	if err != nil {
 		return err
@@ -269,6 +300,24 @@ func (r *run) concludeStudy(ctx context.Context, s spool.Study) error {
 		"ineligible", d.Outcome.Counts.Ineligible, "failed", d.Outcome.Counts.Failed,
 		"alert", verdict.AlertID, "alert_message", verdict.Type, "closed", verdict.Closed)
 	return nil
+}
+
+// reexamine has the slices looked at again that another model than the one in
+// service has classified. again is false where there are none, or where they
+// cannot be: no model is in service, or their files are gone.
+func (r *run) reexamine(ctx context.Context, s spool.Study, model *Model, findings []spool.Finding) (again bool, err error) {
+	if model == nil {
+		return false, nil
+	}
+	models := model.Classifier.Models()
+	if !slices.ContainsFunc(findings, func(f spool.Finding) bool { return stale(f, models) }) {
+		return false, nil
+	}
+	n, err := r.Spool.ReexamineStudy(ctx, s.StudyInstanceUID, models)
+	if n > 0 {
+		r.Log.Info("the model was exchanged in the middle of a study; its slices are analysed again", "study", s.Pseudonym, "slices", n, "models", models)
+	}
+	return n > 0, err
 }
 
 // pause waits for d; it returns false where ctx ends first.

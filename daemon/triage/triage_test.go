@@ -564,29 +564,20 @@ func TestPromise4_LostSliceIsNoNegative(t *testing.T) {
 	}
 }
 
-// A model that was replaced between the slices of a study leaves a study that
+// A model that was taken away between the slices of a study leaves a study that
 // nobody has seen as a whole.
-func TestPromise4_ModelReplacedInMidStudy(t *testing.T) {
-	for name, replace := range map[string]func(*Triage){
-		"by another": func(tr *Triage) {
-			tr.Model = &Model{Classifier: &fakeModel{hash: strings.Repeat("cd", 32)}, Rule: newRule()}
-		},
-		"by none": func(tr *Triage) { tr.Model = nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t, nil)
-			const uid = "1.2.3"
-			b.spool.StudyOpened(uid, "association")
-			b.receive(uid, slices5(1, 10, showsNormal)...)
-			b.settled(uid)
-			b.stop()
-			replace(b.triage)
-			b.start()
-			b.spool.AssociationClosed("association", true)
-			if o := b.nextOutcome(); o.Outcome != alerts.Failed || !strings.Contains(o.Reason, "no longer in service") {
-				t.Errorf("outcome %+v", o)
-			}
-		})
+func TestPromise4_ModelGoneInMidStudy(t *testing.T) {
+	b := newBench(t, nil)
+	const uid = "1.2.3"
+	b.spool.StudyOpened(uid, "association")
+	b.receive(uid, slices5(1, 10, showsNormal)...)
+	b.settled(uid)
+	b.stop()
+	b.triage.Model = nil
+	b.start()
+	b.spool.AssociationClosed("association", true)
+	if o := b.nextOutcome(); o.Outcome != alerts.Failed || !strings.Contains(o.Reason, "no longer in service") {
+		t.Errorf("outcome %+v", o)
 	}
 }
 
