@@ -226,7 +226,7 @@ func TestStatementNamesTheSite(t *testing.T) {
 		at += next
 	}
 	for site, want := range map[string][]string{
-		"defaults":      {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | yes |", "Any calling AE title from any address", "A blank calling AE title is rejected", "| STORE-SCP, every interface, port 11112 | no |", "while that is open"},
+		"defaults":      {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | yes |", "Any calling AE title from any address", "A blank calling AE title is rejected", "| STORE-SCP, every interface, port 11112 | no |", "while that is open", "the requestor has been silent for a second", "| the end of the program, after its grace | service-user | 0, 0 |"},
 		"everything":    {"A blank calling AE title is accepted"},
 		"no commitment": {"| Storage Commitment | Storage Commitment Push Model SOP Class | no | no |", "Not provided at this site"},
 	} {

@@ -30,11 +30,14 @@ func (s *Server) serve(ctx context.Context, a *Association) {
 		return
 	}
 
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	observer, _ := s.Handler.(AssociationObserver)
 	if observer != nil {
 		a.guard(func() { observer.AssociationOpened(a) })
 	}
 	counts, err := s.converse(ctx, a)
+	cancel()
 	a.abandonReport(err)
 	if observer != nil {
 		a.guard(func() { observer.AssociationClosed(a, err) })
@@ -69,7 +72,7 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 		if abort, ok := p.(*pdu.Abort); ok {
 			return a.failOn(evt16, &AbortedError{abort.Source, abort.Reason})
 		}
-		return a.failOn(eventOf(p), breachf(pdu.AbortUnexpectedPDU, "%s in %s", p.Type(), a.machine.state))
+		return a.failOn(eventOf(p), breachf(breachUnexpectedPDU, "%s in %s", p.Type(), a.machine.state))
 	}
 	if err := checkContexts(rq); err != nil {
 		return a.fail(err)
@@ -149,8 +152,21 @@ type tally struct {
 // converse answers messages until the association ends: with nil after an
 // orderly release.
 func (s *Server) converse(ctx context.Context, a *Association) (t tally, err error) {
+	quiet := s.isForCommitment(a)
 	for {
-		a.conn.idle(s.idleTimeout())
+		if err := s.sendReport(a); err != nil {
+			return t, err
+		}
+		switch err := s.await(a, quiet); {
+		case err == errWoken:
+			continue
+		case err == errQuiet:
+			quiet = false
+			s.seekReport(ctx, a)
+			continue
+		case err != nil:
+			return t, a.fail(err)
+		}
 		pc, m, err := a.readCommand()
 		if err == errReleaseRequested {
 			_, err = a.fire(evt14, &pdu.ReleaseRP{})
@@ -170,8 +186,27 @@ func (s *Server) converse(ctx context.Context, a *Association) (t tally, err err
 	}
 }
 
+// errQuiet: the peer says nothing.
+var errQuiet = errors.New("dimse: the peer is silent")
+
+// await waits for the next message to begin, or a report to be ready; quiet: no
+// longer than for errQuiet.
+func (s *Server) await(a *Association, quiet bool) error {
+	if !quiet || s.idleTimeout() < reportQuiet {
+		return a.conn.await(s.idleTimeout(), a.reader.Await)
+	}
+	err := a.conn.await(reportQuiet, a.reader.Await)
+	if errors.Is(err, ErrTimeout) {
+		return errQuiet
+	}
+	return err
+}
+
 // dispatch answers one message.
 func (s *Server) dispatch(ctx context.Context, a *Association, pc *PresentationContext, m command.Message, t *tally) error {
+	if pc.AbstractSyntax == dicom.StorageCommitmentPushModel {
+		a.reports.spoken = pc
+	}
 	switch m := m.(type) {
 	case *command.CEchoRQ:
 		return s.echo(ctx, a, pc, m)
@@ -181,14 +216,16 @@ func (s *Server) dispatch(ctx context.Context, a *Association, pc *PresentationC
 		if err := a.takeAction(ctx, pc, m, s.actionsOf(&a.rule.peer)); err != nil {
 			return err
 		}
-		return s.report(ctx, a, pc)
+		s.seekReport(ctx, a)
+		return nil
 	case *command.NEventReportRQ:
 		return a.takeEventReport(ctx, pc, m, s.EventReports)
 	case *command.NEventReportRSP:
 		if err := a.takeReportResponse(pc, m); err != nil {
 			return err
 		}
-		return s.report(ctx, a, pc)
+		s.seekReport(ctx, a)
+		return nil
 	}
 	return a.refuse(ctx, pc, m, s.maxObjectOf(a))
 }
@@ -200,7 +237,7 @@ func (a *Association) refuse(ctx context.Context, pc *PresentationContext, m com
 	}
 	generic, ok := m.(*command.Generic)
 	if !ok || generic.CommandField.IsResponse() {
-		return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
+		return a.fail(breachf(breachResponse, "%s that answers nothing we asked", m.Field()))
 	}
 	if m.HasDataSet() {
 		if err := a.newDataSet(pc.ID, maxDataSet).drain(); err != nil {
@@ -310,15 +347,22 @@ func (s *Server) checkClass(a *Association, pc *PresentationContext, class dicom
 // errHandlerPanic is why an association ends whose Handler panicked.
 var errHandlerPanic = errors.New("dimse: the handler panicked")
 
-// guard calls f, a call of the Handler or of Admit. A panic costs the
-// association. Its value stays out of the log, as it may hold what an object
-// holds.
-func (a *Association) guard(f func()) (err error) {
+// guard calls f, a call of the Handler or of Admit. A panic costs the association.
+func (a *Association) guard(f func()) error {
+	if err := a.caught(f); err != nil {
+		return a.fail(err)
+	}
+	return nil
+}
+
+// caught calls f and returns errHandlerPanic if it panics. The value stays out of
+// the log, as it may hold what an object holds.
+func (a *Association) caught(f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			a.log.Error("handler panicked; association aborted",
 				"type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
-			err = a.fail(errHandlerPanic)
+			err = errHandlerPanic
 		}
 	}()
 	f()

@@ -47,11 +47,11 @@ type Association struct {
 	unsupported     int                 // messages that nobody served
 
 	// Of an acceptor's.
-	reporting        *outstanding // our report under way
-	names            []string     // of the peer's certificate
-	rule             *quota       // that the peer was let in by
-	user             string       // that the peer proved to be
-	identityResponse []byte       // item 59H; nil: none
+	reports          reports
+	names            []string // of the peer's certificate
+	rule             *quota   // that the peer was let in by
+	user             string   // that the peer proved to be
+	identityResponse []byte   // item 59H; nil: none
 
 	mu      sync.Mutex // of a requestor: held by whoever drives the machine
 	machine machine
@@ -182,16 +182,17 @@ func (a *Association) fire(e event, p pdu.PDU) (action, error) {
 
 // abortReason is the Reason/Diag of an A-ABORT that follows e (PS3.8 9.3.8).
 func abortReason(e event, cause error) pdu.AbortReason {
+	kind := breachPDU
 	var breach *protocolError
 	switch {
 	case e != evt19:
-		return pdu.AbortUnexpectedPDU
+		kind = breachUnexpectedPDU
 	case errors.As(cause, &breach):
-		return breach.reason
+		kind = breach.kind
 	case errors.Is(cause, pdu.ErrUnrecognized):
-		return pdu.AbortUnrecognizedPDU
+		kind = breachUnknownPDU
 	}
-	return pdu.AbortInvalidPDUParameterValue
+	return breaches[kind].reason
 }
 
 // over reports whether no message can be exchanged any more.
@@ -211,7 +212,7 @@ func (a *Association) receive() (pdu.PDU, error) {
 	before := a.machine.state
 	switch transitions[e][before] {
 	case aa1, aa8:
-		return nil, a.failOn(e, &protocolError{fmt.Sprintf("%s in %s", p.Type(), before), pdu.AbortUnexpectedPDU})
+		return nil, a.failOn(e, breachf(breachUnexpectedPDU, "%s in %s", p.Type(), before))
 	case ae4:
 		rj := p.(*pdu.AssociateRJ)
 		return nil, a.failOn(e, &RejectedError{Rejection{rj.Result, rj.Source, rj.Reason}})
@@ -324,19 +325,4 @@ func (a *Association) linger() {
 	}
 	a.machine.state = sta1
 	a.conn.conn.Close()
-}
-
-// protocolError is a breach of the protocol that only the state or the
-// negotiation shows. It matches ErrProtocol.
-type protocolError struct {
-	detail string
-	reason pdu.AbortReason
-}
-
-func (e *protocolError) Error() string { return ErrProtocol.Error() + ": " + e.detail }
-
-func (e *protocolError) Is(target error) bool { return target == ErrProtocol }
-
-func breachf(reason pdu.AbortReason, format string, args ...any) error {
-	return &protocolError{fmt.Sprintf(format, args...), reason}
 }

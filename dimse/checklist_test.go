@@ -69,8 +69,8 @@ var checklist = []struct {
 	{"storage commitment: N-ACTION in, from those who may ask", []string{
 		"TestChecklist_ActionIn", "TestRuleThatRefusesActions", "commitment/TestGoldenRequest", "../daemon/commit/TestRequestsThatAreRefused",
 	}},
-	{"storage commitment: N-EVENT-REPORT out, on the same association or on a new one with role reversal", []string{
-		"TestChecklist_ReportOnTheSameAssociation", "TestChecklist_RoleReversalOnANewAssociation", "TestReportNeedsItsRole",
+	{"storage commitment: N-EVENT-REPORT out, on the same association, on a later one or on a new one with role reversal", []string{
+		"TestChecklist_ReportOnTheSameAssociation", "TestChecklist_ReportOnALaterAssociation", "../daemon/commit/TestChecklist_ReportOnALaterAssociation", "TestChecklist_RoleReversalOnANewAssociation", "TestReportNeedsItsRole",
 		"../daemon/commit/TestChecklist_ReportOnTheSameAssociation", "../daemon/commit/TestChecklist_ReportOnANewAssociation", "../daemon/app/TestStorageCommitmentForPynetdicom",
 	}},
 	{"storage commitment: the transaction is persisted, and its report tried again, through restarts", []string{

@@ -102,7 +102,7 @@ func (a *Association) associate(rq *pdu.AssociateRQ) error {
 	}
 	ac, ok := p.(*pdu.AssociateAC)
 	if !ok { // no other leaves Sta5 without an error
-		return a.fail(breachf(pdu.AbortUnexpectedPDU, "%s where A-ASSOCIATE-AC was due", p.Type()))
+		return a.fail(breachf(breachUnexpectedPDU, "%s where A-ASSOCIATE-AC was due", p.Type()))
 	}
 	a.roles = agreedRoles(rq, ac)
 	if err := a.negotiated(agreed(rq, ac), ac.UserInformation); err != nil {

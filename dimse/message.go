@@ -35,7 +35,7 @@ func (a *Association) nextPDV() (pdu.PDV, error) {
 		case pdu.TypeReleaseRQ:
 			return v, errReleaseRequested
 		default: // no other reaches us in Sta6
-			return v, a.fail(breachf(pdu.AbortUnexpectedPDU, "%s where a message was due", p.Type()))
+			return v, a.fail(breachf(breachUnexpectedPDU, "%s where a message was due", p.Type()))
 		}
 	}
 }
@@ -49,7 +49,7 @@ func (a *Association) readCommand() (*PresentationContext, command.Message, erro
 	for fragments := 0; ; fragments++ {
 		v, err := a.nextPDV()
 		if err == errReleaseRequested && fragments > 0 {
-			err = a.fail(breachf(pdu.AbortUnexpectedPDU, "A-RELEASE-RQ within a command set"))
+			err = a.fail(breachf(breachUnexpectedPDU, "A-RELEASE-RQ within a command set"))
 		}
 		if err != nil {
 			return nil, nil, err
@@ -60,13 +60,13 @@ func (a *Association) readCommand() (*PresentationContext, command.Message, erro
 		}
 		switch {
 		case !v.Command:
-			err = breachf(pdu.AbortUnexpectedPDUParameter, "a data set fragment where a command was due")
+			err = breachf(breachFragment, "a data set fragment where a command was due")
 		case pc == nil:
-			err = breachf(pdu.AbortInvalidPDUParameterValue, "a message on presentation context %d, which is not accepted", v.ContextID)
+			err = breachf(breachContext, "a message on presentation context %d, which is not accepted", v.ContextID)
 		case pc.ID != v.ContextID:
-			err = breachf(pdu.AbortInvalidPDUParameterValue, "a command set on two presentation contexts, %d and %d", pc.ID, v.ContextID)
+			err = breachf(breachContext, "a command set on two presentation contexts, %d and %d", pc.ID, v.ContextID)
 		case len(set)+int(min(v.Length, command.MaxLength+1)) > command.MaxLength || fragments == maxCommandFragments:
-			err = breachf(pdu.AbortInvalidPDUParameterValue, "a command set of more than %d bytes or %d fragments", command.MaxLength, maxCommandFragments)
+			err = breachf(breachCommand, "a command set of more than %d bytes or %d fragments", command.MaxLength, maxCommandFragments)
 		}
 		if err != nil {
 			return nil, nil, a.fail(err)
@@ -83,7 +83,7 @@ func (a *Association) readCommand() (*PresentationContext, command.Message, erro
 	}
 	m, err := command.Unmarshal(set)
 	if err != nil {
-		return nil, nil, a.fail(breachf(pdu.AbortInvalidPDUParameterValue, "%v", err))
+		return nil, nil, a.fail(breachf(breachCommand, "%v", err))
 	}
 	return pc, m, nil
 }
@@ -131,7 +131,7 @@ func (d *dataSet) Read(b []byte) (int, error) {
 func (d *dataSet) next() error {
 	v, err := d.a.nextPDV()
 	if err == errReleaseRequested {
-		return d.a.fail(breachf(pdu.AbortUnexpectedPDU, "A-RELEASE-RQ within a data set"))
+		return d.a.fail(breachf(breachUnexpectedPDU, "A-RELEASE-RQ within a data set"))
 	}
 	if err != nil {
 		return err
@@ -141,9 +141,9 @@ func (d *dataSet) next() error {
 	d.taken += pdu.PDVHeaderLength + int64(v.Length)
 	switch {
 	case v.Command:
-		err = breachf(pdu.AbortUnexpectedPDUParameter, "a command fragment within a data set")
+		err = breachf(breachFragment, "a command fragment within a data set")
 	case v.ContextID != d.contextID:
-		err = breachf(pdu.AbortInvalidPDUParameterValue, "a message on two presentation contexts, %d and %d", d.contextID, v.ContextID)
+		err = breachf(breachContext, "a message on two presentation contexts, %d and %d", d.contextID, v.ContextID)
 	case d.taken > d.max:
 		err = fmt.Errorf("%w of %d bytes", ErrObjectTooLarge, d.max)
 	}

@@ -20,7 +20,7 @@ func checkContexts(rq *pdu.AssociateRQ) error {
 	var seen [256]bool
 	for _, pc := range rq.PresentationContexts {
 		if pc.ID%2 == 0 || seen[pc.ID] {
-			return breachf(pdu.AbortInvalidPDUParameterValue, "presentation context id %d is even or used twice", pc.ID)
+			return breachf(breachContextID, "presentation context id %d is even or used twice", pc.ID)
 		}
 		seen[pc.ID] = true
 	}

@@ -24,12 +24,16 @@ const maxReply = 1 << 20
 type ActionHandler interface {
 	// Action answers an N-ACTION-RQ (PS3.7 section 10.1.4) on a presentation
 	// context of its SOP class. data yields the Action Information, and is at
-	// its end at once where none came.
+	// its end at once where none came. The peer waits for the answer and nothing
+	// else of a goes on: what takes long belongs into NextEventReport.
 	Action(ctx context.Context, a *Association, rq NActionRQ, data io.Reader) Result
 
-	// NextEventReport is asked for a report to send on a, each time that a has
-	// got its answer to an N-ACTION-RQ or has answered a report: when the peer
-	// expects one if ever. nil: there is none.
+	// NextEventReport is asked for a report to send on a: when the peer has got
+	// its answer to an N-ACTION-RQ or has answered a report; and where a is for
+	// storage commitment alone, when the peer has been silent on it for a while,
+	// as it may have come for reports on what it asked before. It is called
+	// beside a, which goes on, and not again before it has returned. ctx ends
+	// with a. nil: there is none.
 	NextEventReport(ctx context.Context, a *Association) *EventReport
 }
 
@@ -68,7 +72,8 @@ type Information func(ts dicom.TransferSyntax) []byte
 type EventReport struct {
 	NEventReportRQ
 	Information Information
-	// Done is called once: with the peer's status, or with why there is none.
+	// Done is called once: with the peer's status, or with why there is none. It
+	// may be that the association has ended before the report was sent.
 	Done func(Status, error)
 }
 
@@ -144,7 +149,7 @@ func (a *Association) invoke(ctx context.Context, class dicom.UID, information I
 	}
 	result, answered, ok := normalizedResponse(rsp)
 	if !ok || rsp.Field() != m.Field().Response() || answered != id {
-		return Result{}, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s where the %s to message %d was due", rsp.Field(), m.Field().Response(), id))
+		return Result{}, a.fail(breachf(breachResponse, "%s where the %s to message %d was due", rsp.Field(), m.Field().Response(), id))
 	}
 	return result, nil
 }
@@ -291,72 +296,4 @@ const maxInformation = 256 << 20
 func negotiatedSyntax(pc *PresentationContext) dicom.TransferSyntax {
 	ts, _ := dicom.LookupTransferSyntax(pc.TransferSyntax)
 	return ts
-}
-
-// outstanding is a report of ours that the peer has not answered yet.
-type outstanding struct {
-	*EventReport
-	contextID uint8
-	messageID uint16
-}
-
-// report sends the next report that the ActionHandler has for this association,
-// on the context on which the peer has just spoken. One at a time is under way
-// (PS3.7 section D.3.3.3): its answer is read by converse, as what the peer asks
-// in the meantime may come before it.
-func (s *Server) report(ctx context.Context, a *Association, pc *PresentationContext) error {
-	actions := s.actionsOf(&a.rule.peer)
-	if actions == nil || a.reporting != nil || !a.isSCP(pc.AbstractSyntax) {
-		return nil
-	}
-	var next *EventReport
-	var information []byte
-	err := a.guard(func() {
-		if next = actions.NextEventReport(ctx, a); next != nil && next.SOPClassUID == pc.AbstractSyntax {
-			information = next.Information(negotiatedSyntax(pc))
-		}
-	})
-	switch {
-	case err != nil || next == nil:
-		return err
-	case next.SOPClassUID != pc.AbstractSyntax:
-		return a.reported(next, 0, fmt.Errorf("%w for %s", ErrNoPresentationContext, next.SOPClassUID.Name()))
-	}
-	id := a.nextMessageID()
-	a.reporting = &outstanding{next, pc.ID, id}
-	return a.sendWith(pc, eventReportRQ(next.NEventReportRQ, id), information)
-}
-
-// reported tells the handler how a report of ours has ended.
-func (a *Association) reported(r *EventReport, status Status, err error) error {
-	return a.guard(func() { r.Done(status, err) })
-}
-
-// takeReportResponse ends the report under way.
-func (a *Association) takeReportResponse(pc *PresentationContext, m *command.NEventReportRSP) error {
-	r := a.reporting
-	if r == nil || r.messageID != m.MessageIDBeingRespondedTo || r.contextID != pc.ID {
-		return a.fail(breachf(pdu.AbortReasonNotSpecified, "%s that answers nothing we asked", m.Field()))
-	}
-	if m.DataSet {
-		if err := a.newDataSet(pc.ID, maxReply).drain(); err != nil {
-			return err
-		}
-	}
-	a.reporting = nil
-	return a.reported(r.EventReport, m.Status, nil)
-}
-
-// abandonReport tells the handler that the association ended with a report under
-// way; cause is nil after an orderly release.
-func (a *Association) abandonReport(cause error) {
-	if a.reporting == nil {
-		return
-	}
-	if cause == nil {
-		cause = ErrReleased
-	}
-	r := a.reporting
-	a.reporting = nil
-	_ = a.reported(r.EventReport, 0, cause)
 }

@@ -552,7 +552,9 @@ func TestOwn(t *testing.T) {
 	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
 		s.Peers, s.MaxAssociations = []dimse.Peer{{CallingAETitle: "OTHER"}}, 1
 		s.Log = slog.New(slog.NewTextHandler(log, nil))
-		s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection { return &dimse.RejectTemporaryCongestion }
+		s.Admit = func(context.Context, dimse.AssociateRequestInfo) *dimse.Rejection {
+			return &dimse.RejectTemporaryCongestion
+		}
 		s.Own = func(_, remote net.Addr) bool {
 			select {
 			case known := <-own:

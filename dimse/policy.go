@@ -38,15 +38,3 @@ func StoreRefusals() []Policy[Status] {
 		{StatusUnrecognizedOperation, "the context is one of Verification or of storage commitment"},
 	}
 }
-
-// Aborts lists why a Server aborts an association.
-func Aborts() []string {
-	return []string{
-		"a breach of PS3.7 or PS3.8: a PDU that is invalid, unrecognised or unexpected, a context that was not accepted, a command set that cannot be read",
-		"no association request within the ARTIM time-out",
-		"silence between messages longer than the idle time-out",
-		"a stall in mid-message longer than the read time-out, or our answer untaken for the write time-out",
-		"an object larger than the maximum",
-		"the end of the program, after its grace",
-	}
-}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"ichwatch/dimse"
 	"ichwatch/dimse/command"
@@ -131,3 +133,91 @@ func TestMaxSendPDU(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Each abort of which people are told happens, with the source and reason that they are told.
+func TestAbortsAreAsTold(t *testing.T) {
+	short := 50 * time.Millisecond
+	set := marshal(t, storeRQ())
+	store := dimsetest.PData(dimsetest.PDV(3, dimsetest.LastCommand, set))
+	twice := associateRQ()
+	twice.PresentationContexts[1].ID = 1
+	room := &waitingRoom{came: make(chan struct{}, 100), ended: make(chan struct{}, 100)}
+	stranger := func() []byte {
+		rq := associateRQ()
+		rq.UserInformation.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsername, PrimaryField: []byte("ct1")}
+		return dimsetest.Encode(t, rq)
+	}()
+	scenarios := []struct {
+		when    string // is in the policy
+		server  func(*dimse.Server)
+		request []byte                    // nil: a sound one, which is accepted
+		then    func(*dimsetest.Peer)     // nil: nothing
+		end     func(s *dimsetest.Server) // nil: nothing
+	}{
+		{when: "in place of an association request", request: []byte("GET / HTTP/1.1\r\n\r\n")},
+		{when: "in place of an association request", request: dimsetest.Encode(t, twice)},
+		{when: "cannot be read, whose lengths", then: func(p *dimsetest.Peer) { p.Send([]byte{4, 0, 0xff, 0xff, 0xff, 0xff}) }},
+		{when: "of a type that", then: func(p *dimsetest.Peer) { p.Send([]byte{9, 0, 0, 0, 0, 0}) }},
+		{when: "a PDU that is not due", then: func(p *dimsetest.Peer) { p.SendPDU(associateRQ()) }},
+		{when: "a fragment of a data set", then: func(p *dimsetest.Peer) { p.Send(dimsetest.PData(dimsetest.PDV(3, dimsetest.Data, nil))) }},
+		{when: "on a presentation context", then: func(p *dimsetest.Peer) { p.Send(dimsetest.PData(dimsetest.PDV(7, dimsetest.LastCommand, set))) }},
+		{when: "a command set", then: func(p *dimsetest.Peer) { p.Send(dimsetest.PData(dimsetest.PDV(3, dimsetest.LastCommand, nil))) }},
+		{when: "a response to nothing", then: func(p *dimsetest.Peer) { p.Send(commandPDU(t, 3, &command.CStoreRSP{})) }},
+		{when: "silence", server: func(s *dimse.Server) { s.IdleTimeout = short }},
+		{when: "a stall", server: func(s *dimse.Server) { s.ReadTimeout = short }, then: func(p *dimsetest.Peer) { p.Send(store[:20]) }},
+		{when: "larger than the maximum", server: func(s *dimse.Server) { s.MaxObject = 10 }, then: func(p *dimsetest.Peer) {
+			p.Send(store, dimsetest.PData(dimsetest.PDV(3, dimsetest.LastData, make([]byte, 100))))
+		}},
+		{when: "a fault of ours", server: func(s *dimse.Server) { s.Handler = faulty{s.Handler} }, then: func(p *dimsetest.Peer) {
+			p.Send(commandPDU(t, 1, &command.CEchoRQ{AffectedSOPClassUID: dicom.Verification, MessageID: 1}))
+		}},
+		{when: "too many connections", request: stranger, server: func(s *dimse.Server) {
+			s.Peers, s.MaxAssociations, s.Authenticator = []dimse.Peer{{RequireUserIdentity: true}}, 1, room
+		}, end: func(s *dimsetest.Server) {
+			<-room.came
+			for range 1 + 32 {
+				dimsetest.Dial(t, s.Addr).Send(stranger)
+			}
+		}},
+		{when: "the end of the program", end: func(s *dimsetest.Server) { s.Close() }},
+	}
+	for _, policy := range dimse.Aborts() {
+		found := false
+		for _, test := range scenarios {
+			if !strings.Contains(policy.When, test.when) {
+				continue
+			}
+			found = true
+			var configure []func(*dimse.Server)
+			if test.server != nil {
+				configure = append(configure, test.server)
+			}
+			s := dimsetest.NewServer(t, newRecorder(), configure...)
+			var p *dimsetest.Peer
+			if test.request == nil {
+				p, _ = establish(t, s)
+			} else {
+				p = dimsetest.Dial(t, s.Addr)
+				p.Send(test.request)
+			}
+			if test.then != nil {
+				test.then(p)
+			}
+			if test.end != nil {
+				test.end(s)
+			}
+			t.Log(policy.When)
+			p.ExpectAbort(policy.Answer.Source, policy.Answer.Reason)
+			p.Close()
+		}
+		// The A-ABORT waits behind the answer that is not taken: TestPromise6_DeadlinesHold has that.
+		if !found && !strings.Contains(policy.When, "that the peer does not take") {
+			t.Errorf("%q is told of, and nobody knows how to bring it about", policy.When)
+		}
+	}
+}
+
+// faulty panics at a C-ECHO.
+type faulty struct{ dimse.Handler }
+
+func (faulty) Echo(context.Context, *dimse.Association) dimse.Status { panic("no echo") }

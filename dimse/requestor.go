@@ -63,7 +63,7 @@ func (a *Association) Echo(ctx context.Context) (Status, error) {
 	}
 	rsp, ok := m.(*command.CEchoRSP)
 	if !ok || rsp.MessageIDBeingRespondedTo != id {
-		return 0, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s where the C-ECHO-RSP to message %d was due", m.Field(), id))
+		return 0, a.fail(breachf(breachResponse, "%s where the C-ECHO-RSP to message %d was due", m.Field(), id))
 	}
 	return rsp.Status, nil
 }
@@ -111,7 +111,7 @@ func (a *Association) Store(ctx context.Context, rq CStoreRQ, data io.Reader) (R
 	}
 	rsp, ok := m.(*command.CStoreRSP)
 	if !ok || rsp.MessageIDBeingRespondedTo != id {
-		return Result{}, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s where the C-STORE-RSP to message %d was due", m.Field(), id))
+		return Result{}, a.fail(breachf(breachResponse, "%s where the C-STORE-RSP to message %d was due", m.Field(), id))
 	}
 	return Result{Status: rsp.Status, ErrorComment: rsp.ErrorComment}, nil
 }
@@ -150,10 +150,10 @@ func (a *Association) response(pc *PresentationContext) (command.Message, error)
 	case err != nil:
 		return nil, err
 	case on != pc:
-		return nil, a.fail(breachf(pdu.AbortInvalidPDUParameterValue, "a response on presentation context %d to a request on %d", on.ID, pc.ID))
+		return nil, a.fail(breachf(breachContext, "a response on presentation context %d to a request on %d", on.ID, pc.ID))
 	case m.HasDataSet():
 		if _, _, ok := normalizedResponse(m); !ok {
-			return nil, a.fail(breachf(pdu.AbortReasonNotSpecified, "%s with a data set", m.Field()))
+			return nil, a.fail(breachf(breachResponse, "%s with a data set", m.Field()))
 		}
 		return m, a.newDataSet(pc.ID, maxReply).drain()
 	}
@@ -206,7 +206,7 @@ func (a *Association) Release(ctx context.Context) error {
 			return nil
 		case sta7, sta10, sta11: // AR-6: data that was under way is dropped
 		default:
-			return a.fail(breachf(pdu.AbortUnexpectedPDU, "%s in %s", p.Type(), a.machine.state))
+			return a.fail(breachf(breachUnexpectedPDU, "%s in %s", p.Type(), a.machine.state))
 		}
 	}
 }

@@ -40,6 +40,8 @@ type transport struct {
 	last        bool          // until bounds what we write too: we only take leave
 	interrupted error         // set by interrupt
 	drainAfter  time.Duration // set by drain; 0: not draining
+	awaiting    bool          // in await
+	woken       bool          // set by wake, and await has not come back since
 }
 
 // phase says how the purse behaves.
@@ -66,6 +68,34 @@ func (t *transport) leave(d time.Duration) {
 
 // idle gives the peer d until the first byte of its next message.
 func (t *transport) idle(d time.Duration) { t.enter(phaseIdle, d) }
+
+// errWoken is why await came back.
+var errWoken = errors.New("dimse: there is something to do")
+
+// await is idle and then wait, which reads, and which wake may break off: it must
+// leave nothing half read.
+func (t *transport) await(d time.Duration, wait func() error) error {
+	t.idle(d)
+	t.setAwaiting(true)
+	defer t.setAwaiting(false)
+	return wait()
+}
+
+func (t *transport) setAwaiting(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.awaiting = on
+}
+
+// wake makes the await in progress, or else the next one, return errWoken.
+func (t *transport) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.woken = true
+	if t.awaiting {
+		_ = t.conn.SetReadDeadline(time.Unix(1, 0)) // fails on a closed connection only
+	}
+}
 
 // message says that the peer is in mid-message.
 func (t *transport) message() {
@@ -147,6 +177,11 @@ func (t *transport) Read(b []byte) (int, error) {
 		defer t.mu.Unlock()
 		return 0, t.interrupted
 	}
+	if t.woken && t.awaiting {
+		defer t.mu.Unlock()
+		t.woken = false
+		return 0, errWoken
+	}
 	pace := t.pace
 	if t.last {
 		pace = nil // what is thrown away need not be slow
@@ -210,6 +245,9 @@ func (t *transport) explain(err error) error {
 		return err
 	case t.interrupted != nil:
 		return t.interrupted
+	case t.woken && t.awaiting:
+		t.woken = false
+		return errWoken
 	case t.drainAfter > 0 && t.phase == phaseIdle:
 		return errDraining
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -471,14 +472,14 @@ func TestDestinationReportsToTheTitleThatAskedIt(t *testing.T) {
 }
 
 // pynetdicom, as a scanner, asks for storage commitment of what we hold and of what never came, and takes the report: over
-// its own association, and over a new one on which it insists that we take the role of an SCP.
+// its own association, over a later one of its own, and over a new one on which it insists that we take the role of an SCP.
 func TestStorageCommitmentForPynetdicom(t *testing.T) {
 	python, reportPort := dimsetest.Pynetdicom(t), dimsetest.FreePort(t)
 	cfg := config(t)
-	cfg.DICOM.Peers = []configs.Peer{
-		{Name: "scanner", AETitle: "STORESCU"},
-		{Name: "pynetdicom", AETitle: "PYNETDICOM", Commitment: configs.PeerCommitment{Address: net.JoinHostPort("127.0.0.1", reportPort)}},
-	}
+	cfg.DICOM.Peers = []configs.Peer{{Name: "scanner", AETitle: "STORESCU"}, {Name: "pynetdicom", AETitle: "PYNETDICOM"}}
+	called := *cfg
+	called.DICOM.Peers = slices.Clone(cfg.DICOM.Peers)
+	called.DICOM.Peers[1].Commitment.Address = net.JoinHostPort("127.0.0.1", reportPort)
 	d := start(t, cfg)
 	files := smallStudy(t)
 	d.scan(t, files...)
@@ -490,9 +491,17 @@ func TestStorageCommitmentForPynetdicom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range map[string][]string{"the same association": nil, "a new association": {reportPort}} {
-		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), python, append([]string{dimsetest.Script(t, "commit_scu.py"), "127.0.0.1", d.port, "ICHWATCH"}, args...)...)
+	for _, test := range []struct {
+		name string
+		args []string
+	}{{"the same association", nil}, {"a later association", []string{"later"}}, {"a new association", []string{reportPort}}} {
+		t.Run(test.name, func(t *testing.T) {
+			if slices.Contains(test.args, reportPort) {
+				d.stop()
+				d = start(t, &called)
+				t.Cleanup(d.stop)
+			}
+			cmd := exec.CommandContext(t.Context(), python, append([]string{dimsetest.Script(t, "commit_scu.py"), "127.0.0.1", d.port, "ICHWATCH"}, test.args...)...)
 			var complaints bytes.Buffer
 			cmd.Stdin, cmd.Stderr = bytes.NewReader(request), &complaints
 			out, err := cmd.Output()

@@ -10,8 +10,9 @@
 // instance is committed when its file is here and reads as it arrived, or when
 // every destination has confirmed it.
 //
-// The report goes over the scanner's own association while that is open, and
-// otherwise over a new one to the address that the configuration has for its AE
+// It is made beside the association of the request, which goes on, and goes over
+// that while it is open, or over a later one that the scanner opens for storage
+// commitment; otherwise over a new one to the address that the configuration has for its AE
 // title, with the roles reversed: there we are the requestor and the SCP. It is
 // tried until the scanner has taken it, through restarts, and given up at an
 // age, with one alarm in the log.

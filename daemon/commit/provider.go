@@ -24,8 +24,8 @@ type Provider struct {
 	Spool *spool.Spool
 	Log   *slog.Logger // nil discards
 
-	// SameAssociation lets a report go over the association of the request while
-	// that is open.
+	// SameAssociation lets a report go over an association of the peer's own: that
+	// of the request while it is open, or a later one.
 	SameAssociation bool
 	// Peers are the AE titles that take reports over a new association.
 	Peers map[dicom.AETitle]Peer
@@ -130,13 +130,16 @@ func answer(err error) dimse.Result {
 const maxPending = 16
 
 // NextEventReport returns the report that the association's peer waits for
-// longest over it: each is tried once over any one association.
+// longest over it: each is tried once over any one association. It looks at the
+// instances beside the association, and no longer than that is open: then the
+// report is due over another one at once.
 func (p *Provider) NextEventReport(ctx context.Context, a *dimse.Association) *dimse.EventReport {
 	if !p.SameAssociation {
 		return nil
 	}
 	log := p.log().With("association", a.ID(), "calling", string(a.CallingAETitle()))
-	open, err := p.Spool.OpenTransactions(ctx, a.CallingAETitle(), maxPending, p.taken(a.ID())...)
+	lasting := context.WithoutCancel(ctx) // how it ends is noted even at the end of the association, or the daemon
+	open, err := p.Spool.OpenTransactions(lasting, a.CallingAETitle(), maxPending, p.taken(a.ID())...)
 	if err != nil {
 		log.Error("cannot read the ledger; the report goes over a new association", "err", err)
 		return nil
@@ -146,26 +149,35 @@ func (p *Provider) NextEventReport(ctx context.Context, a *dimse.Association) *d
 			continue
 		}
 		result, err := p.result(ctx, t)
-		if err != nil {
+		ended := func(err error) {
+			if err := p.ended(lasting, t, result, log, err, time.Now()); err != nil {
+				log.Error("cannot record how the report of a storage commitment ended; it is sent again", "err", err)
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			ended(errAssociationEnded)
+			return nil
+		case err != nil:
 			p.unclaim(t.ID)
 			log.Error("cannot make the report of a storage commitment; trying again later", "err", err)
 			return nil
 		}
-		ctx := context.WithoutCancel(ctx) // the end of a report is noted even at the end of the daemon
 		return &dimse.EventReport{
 			NEventReportRQ: eventReport(result), Information: result.Encode,
 			Done: func(s dimse.Status, err error) {
 				if err == nil && !s.IsDone() {
 					err = &refusedError{dimse.Result{Status: s}}
 				}
-				if err := p.ended(ctx, t, result, log, err, time.Now()); err != nil {
-					log.Error("cannot record how the report of a storage commitment ended; it is sent again", "err", err)
-				}
+				ended(err)
 			},
 		}
 	}
 	return nil
 }
+
+// errAssociationEnded is why a report was not made for an association.
+var errAssociationEnded = errors.New("the association ended before the report was ready")
 
 func eventReport(r *commitment.Result) dimse.NEventReportRQ {
 	return dimse.NEventReportRQ{
@@ -194,7 +206,7 @@ func (p *Provider) result(ctx context.Context, t spool.CommitmentTransaction) (*
 // association; err is why it was in vain.
 func (p *Provider) ended(ctx context.Context, t spool.CommitmentTransaction, r *commitment.Result, log *slog.Logger, err error, next time.Time) error {
 	defer p.unclaim(t.ID)
-	log = log.With("transaction", r.TransactionUID)
+	log = log.With("transaction", t.Request.TransactionUID)
 	if err == nil {
 		log.Info("storage commitment reported", "committed", len(r.Committed), "failed", len(r.Failed))
 		if err := p.Spool.ReportDelivered(ctx, t.ID); err != nil {

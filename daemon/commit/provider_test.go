@@ -340,3 +340,56 @@ func TestWaitForTheTurnEnds(t *testing.T) {
 		t.Errorf("result: %v, %d still read", err, len(p.reading))
 	}
 }
+
+// Checklist: "N-EVENT-REPORT out, on a later association": one that the scanner opens after a restart of ours, without
+// asking anything anew.
+func TestChecklist_ReportOnALaterAssociation(t *testing.T) {
+	s := newSpool(t)
+	sop := store(t, s, 1)
+	for _, transaction := range []dicom.UID{"1.9.1", "1.9.2"} {
+		rq := &commitment.Request{TransactionUID: transaction, References: references(sop)}
+		if err := s.OpenTransaction(t.Context(), "CT1", rq, time.Now(), spool.TransactionLimits{PerPeer: 10, All: 10}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr, scanner := provide(t, &Provider{Spool: s, SameAssociation: true}), new(peer)
+	d := dialer("CT1", "ICHWATCH")
+	d.Contexts = append(d.Contexts, dimse.ProposedContext{AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}})
+	a, err := d.Dial(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Abort()
+	if status, err := a.Echo(t.Context()); err != nil || status != dimse.StatusSuccess {
+		t.Fatalf("C-ECHO: %v, %v", status, err)
+	}
+	for range 2 {
+		if came, err := a.AwaitEventReport(t.Context(), dimsetest.Timeout, scanner); !came || err != nil {
+			t.Fatalf("report %t, %v", came, err)
+		}
+	}
+	eventually(t, "both are delivered", func() bool { return len(open(t, s)) == 0 })
+}
+
+// A request is answered before anything is read for its report. A scanner that goes away meanwhile stops the reading, and
+// its report goes over a new association at once.
+func TestReportOfAScannerThatGoesAway(t *testing.T) {
+	s := newSpool(t)
+	sop := store(t, s, 1)
+	scanner := new(peer)
+	p := &Provider{Spool: s, SameAssociation: true, Peers: at(scanner.listen(t, "CT1")), reading: make(chan struct{}, 1)}
+	p.reading <- struct{}{} // somebody else's instances are read
+	addr := provide(t, p)
+	start(t, p.Run)
+	a, result := ask(t, addr, &commitment.Request{TransactionUID: "1.9", References: references(sop)})
+	if result.Status != dimse.StatusSuccess {
+		t.Fatalf("answered %+v", result)
+	}
+	if len(open(t, s)) != 1 {
+		t.Error("answered before it was recorded")
+	}
+	_ = a.Abort()
+	eventually(t, "the attempt is over", func() bool { return open(t, s)[0].Attempts == 1 })
+	<-p.reading
+	eventually(t, "the report comes over a new association", func() bool { return len(scanner.results()) == 1 })
+}

@@ -77,7 +77,7 @@ func (s *Site) providedCommitment(d *document) {
 	})
 	way := "A report never goes over the association of its request."
 	if c.SameAssociation {
-		way = "A report goes over the association of its request, or a later one of the same AE title, while that is open."
+		way = "A report goes over the association of its request while that is open. Or it goes over a later one of the same AE title: with the next answer to an N-ACTION there; and unasked where presentation contexts of Storage Commitment and of none but Verification beside it are accepted, ichwatch is SCP by the roles as negotiated, and the requestor has been silent for a second."
 	}
 	d.p("%s To the peers below it goes over a new association, on which ichwatch is requestor and proposes itself as SCP (54H: SCU 0, SCP 1), in %s or %s. It is tried until it is answered with success or warning, through restarts, after %s to %s, and given up after %.4g h.",
 		way, dicom.ExplicitVRLittleEndian.Name(), dicom.ImplicitVRLittleEndian.Name(), seconds(c.RetryFirst), seconds(c.RetryMax), c.MaxAge.Hours())

@@ -118,8 +118,13 @@ func (s *Site) storeSCP(d *document) {
 	d.p("Every other command is answered with %v; C-CANCEL is ignored.", dimse.StatusUnrecognizedOperation)
 	s.providedCommitment(d)
 	d.h(5, "Communication Failure Behaviour")
-	d.p("The association is aborted on")
-	d.list(dimse.Aborts()...)
+	d.p("The association is aborted, by an A-ABORT with this source and reason, on")
+	rows = nil
+	for _, r := range dimse.Aborts() {
+		rows = append(rows, []string{r.When, r.Answer.String(), fmt.Sprintf("%d, %d", r.Answer.Source, r.Answer.Reason)})
+	}
+	d.table([]string{"What", "Answer", "Source, reason"}, rows)
+	d.p("Without an A-ABORT the connection is closed when no association request has come within the ARTIM time-out, when a TLS handshake fails, and when the peer does not close it within the ARTIM time-out after a rejection or a release.")
 	d.p("Of an object that breaks off nothing is kept; what was confirmed before stays.")
 }
 
@@ -131,7 +136,7 @@ func (s *Site) forwardSCU(d *document) {
 	d.table([]string{"", ""}, [][]string{
 		{"Application context name", code(dicom.ApplicationContext)},
 		{"Longest PDU sent", fmt.Sprintf("what the peer accepts, at most %d bytes", pdu.MaxSendLength)},
-		{"Associations at a time", "one for each destination"},
+		{"Associations at a time", "for each destination one to store, and one to ask for storage commitment where that is configured"},
 		{"Asynchronous operations", "none; no window is proposed"},
 		{"Implementation class UID", code(dicom.ImplementationClassUID)},
 		{"Implementation version name", code(dicom.ImplementationVersionName)},

@@ -72,7 +72,7 @@ func (s *Spool) failureReason(ctx context.Context, reference commitment.Referenc
 // isSafe says whether a copy is held here, or by every destination.
 func (s *Spool) isSafe(ctx context.Context, c heldCopy) (bool, error) {
 	if c.state == stored {
-		err := s.verify(c.Instance)
+		err := s.verify(ctx, c.Instance)
 		switch {
 		case err == nil:
 			return true, nil
@@ -97,21 +97,35 @@ func (s *Spool) isSafe(ctx context.Context, c heldCopy) (bool, error) {
 	return confirmed[0] == 1, nil
 }
 
-// verify reads the file of an instance and compares it with what arrived.
-func (s *Spool) verify(i Instance) error {
+// verify reads the file of an instance and compares it with what arrived, unless
+// ctx ends first.
+func (s *Spool) verify(ctx context.Context, i Instance) error {
 	f, err := s.openFile(i)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	hash := sha256.New()
-	if _, err := io.CopyBuffer(hash, io.NewSectionReader(f, i.offset, i.Size), make([]byte, 128<<10)); err != nil {
+	if _, err := io.CopyBuffer(hash, whileReader{ctx, io.NewSectionReader(f, i.offset, i.Size)}, make([]byte, 128<<10)); err != nil {
 		return err
 	}
 	if [sha256.Size]byte(hash.Sum(nil)) != i.SHA256 {
 		return ErrDamaged
 	}
 	return nil
+}
+
+// whileReader reads while a context lasts.
+type whileReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r whileReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
 }
 
 // lose takes an instance out of service whose file is not what arrived: the file

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -610,5 +611,22 @@ func TestReportThatContradictsItself(t *testing.T) {
 	settled, err := s.CommitmentReported(ctx, r, c.now(), c.now(), func(command.Status, int) LegState { return LegPending })
 	if want := (Settled{Done: 1, Again: 1}); err != nil || settled != want {
 		t.Errorf("settled %+v, %v, want %+v", settled, err, want)
+	}
+}
+
+// Who stops asking stops the reading, and takes nothing out of service by it.
+func TestReadingForACommitmentEnds(t *testing.T) {
+	s := open(t, Options{Destinations: []string{"pacs"}})
+	i, _ := send(t, s, newSlice("1.2", 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.verify(ctx, i); !errors.Is(err, context.Canceled) {
+		t.Errorf("verify: %v", err)
+	}
+	if safe, err := s.isSafe(ctx, heldCopy{Instance: i, state: stored}); safe || !errors.Is(err, context.Canceled) {
+		t.Errorf("isSafe: %t, %v", safe, err)
+	}
+	if err := s.verify(t.Context(), i); err != nil {
+		t.Errorf("it is out of service: %v", err)
 	}
 }

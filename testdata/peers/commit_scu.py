@@ -1,9 +1,10 @@
-"""python commit_scu.py HOST PORT CALLED-AE [REPORT-PORT] <REQUEST
+"""python commit_scu.py HOST PORT CALLED-AE [REPORT-PORT | later] <REQUEST
 
 Asks for storage commitment with pynetdicom, as a scanner does, and prints the report. The request is JSON, a list of
 pairs of SOP class UID and SOP instance UID; the report is an object with the lists "committed" of SOP instance UIDs and
 "failed" of pairs of SOP instance UID and Failure Reason. With REPORT-PORT the association is released at once and the
-report is taken there, over another one, on which the caller must have taken the role of an SCP.
+report is taken there, over another one, on which the caller must have taken the role of an SCP. With "later" it is
+refused over the first association, and taken over another one that is opened for it.
 """
 
 import json
@@ -17,7 +18,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
 
-host, port, called, *report_port = sys.argv[1:]
+host, port, called, *where = sys.argv[1:]
+later = where == ["later"]
 request = Dataset()
 request.TransactionUID = generate_uid()
 request.ReferencedSOPSequence = []
@@ -37,17 +39,19 @@ ae = AE(ae_title="PYNETDICOM")
 ae.add_requested_context(StorageCommitmentPushModel)
 handlers = [(evt.EVT_N_EVENT_REPORT, reported)]
 server = None
-if report_port:
+if where and not later:
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    server = ae.start_server(("127.0.0.1", int(report_port[0])), block=False, evt_handlers=handlers)
-association = ae.associate(host, int(port), ae_title=called, evt_handlers=handlers)
+    server = ae.start_server(("127.0.0.1", int(where[0])), block=False, evt_handlers=handlers)
+association = ae.associate(host, int(port), ae_title=called, evt_handlers=[] if later else handlers)
 if not association.is_established:
     sys.exit("no association")
 status, _ = association.send_n_action(request, 1, StorageCommitmentPushModel, INSTANCE)
 if "Status" not in status or status.Status != 0:
     sys.exit(f"N-ACTION answered with {status}")
-if server:
+if where:
     association.release()
+if later:
+    association = ae.associate(host, int(port), ae_title=called, evt_handlers=handlers)
 event_type, report = reports.get(timeout=60)
 while report.TransactionUID != request.TransactionUID:  # one whose answer was lost with its association is told again
     event_type, report = reports.get(timeout=60)
