@@ -2,9 +2,12 @@ package dimse_test
 
 import (
 	"go/ast"
+	"go/build"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -85,43 +88,138 @@ var checklist = []struct {
 	{"CommandDataSetType: 0101H is none, anything else is present", []string{"command/TestCommandDataSetType"}},
 }
 
-// Every line has its tests, under the names that it gives.
+// Every line has its tests, under the names that it gives: tests that are built here and that run, whatever is installed.
+// That they pass, this run says; and .ci/testreport fails where a peer's absence had one skipped.
 func TestChecklist(t *testing.T) {
-	declared := map[string]map[string]bool{} // by folder
+	folders := map[string]testFuncs{}
 	for _, entry := range checklist {
 		if len(entry.tests) == 0 {
 			t.Errorf("no test: %s", entry.line)
 		}
 		for _, test := range entry.tests {
 			dir, name := filepath.Split(test)
-			if declared[dir] == nil {
-				declared[dir] = testsIn(t, filepath.Join(".", dir))
+			if folders[dir] == nil {
+				folders[dir] = testFuncsIn(t, filepath.Join(".", dir))
 			}
-			if !declared[dir][name] {
-				t.Errorf("%s: there is no %s in %s", entry.line, name, filepath.Join("dimse", dir))
+			if problem := folders[dir].problem(name); problem != "" {
+				t.Errorf("%s: %s of %s %s", entry.line, name, filepath.Join("dimse", dir), problem)
 			}
 		}
 	}
 }
 
-// testsIn lists the tests of a folder.
-func testsIn(t *testing.T, dir string) map[string]bool {
+// testFuncs are the functions, and methods, in the test files of a folder.
+type testFuncs map[string]*ast.FuncDecl
+
+// testFuncsIn reads those files of a folder that go test builds here.
+func testFuncsIn(t *testing.T, dir string) testFuncs {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	built, err := build.ImportDir(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
-	for _, path := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	funcs := testFuncs{}
+	for _, name := range slices.Concat(built.TestGoFiles, built.XTestGoFiles) {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") {
-				names[f.Name.Name] = true
+			if f, ok := d.(*ast.FuncDecl); ok {
+				funcs[f.Name.Name] = f
 			}
 		}
 	}
-	return names
+	return funcs
+}
+
+// problem says what keeps a test from holding us to anything; "" is nothing.
+func (funcs testFuncs) problem(name string) string {
+	f := funcs[name]
+	switch {
+	case f == nil:
+		return "does not exist"
+	case !isTest(f):
+		return "is not run by go test"
+	case len(f.Body.List) == 0:
+		return "does nothing"
+	case funcs.skips(name, map[string]bool{}):
+		return "may be skipped"
+	}
+	return ""
+}
+
+// isTest says whether a function has the form func TestX(t *testing.T).
+func isTest(f *ast.FuncDecl) bool {
+	params := f.Type.Params.List
+	if f.Recv != nil || f.Type.TypeParams != nil || f.Type.Results != nil || len(params) != 1 || len(params[0].Names) != 1 || !strings.HasPrefix(f.Name.Name, "Test") {
+		return false
+	}
+	pointer, _ := params[0].Type.(*ast.StarExpr)
+	if pointer == nil {
+		return false
+	}
+	typ, _ := pointer.X.(*ast.SelectorExpr)
+	return typ != nil && typ.Sel.Name == "T"
+}
+
+// skips says whether a function calls Skip, itself or by another function of its folder.
+func (funcs testFuncs) skips(name string, seen map[string]bool) bool {
+	f := funcs[name]
+	if f == nil || f.Body == nil || seen[name] {
+		return false
+	}
+	seen[name] = true
+	found := false
+	ast.Inspect(f.Body, func(n ast.Node) bool {
+		call, _ := n.(*ast.CallExpr)
+		if call == nil || found {
+			return !found
+		}
+		switch callee := call.Fun.(type) {
+		case *ast.Ident:
+			found = funcs.skips(callee.Name, seen)
+		case *ast.SelectorExpr:
+			switch callee.Sel.Name {
+			case "Skip", "Skipf", "SkipNow":
+				found = true
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+// What the checklist must not take for a test.
+func TestChecklistTakesNothingElseForATest(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a_test.go": `package x
+import "testing"
+func TestSound(t *testing.T) { helps(t); t.Fatal() }
+func TestEmpty(t *testing.T) {}
+func TestSkipped(t *testing.T) { t.Skip("later") }
+func TestSkippedWithin(t *testing.T) { if true { t.Run("x", func(t *testing.T) { t.Skipf("later") }) } }
+func TestSkippedByAnother(t *testing.T) { helps(t); gives(t) }
+func TestOfNoForm(t testing.TB) { t.Fatal() }
+func helps(t *testing.T) { t.Helper(); helps(t) }
+func gives(t *testing.T) { up(t) }
+func up(t *testing.T) { t.SkipNow() }
+`,
+		"b_test.go": "//go:build never\n\npackage x\nimport \"testing\"\nfunc TestOfAnotherBuild(t *testing.T) { t.Fatal() }\n",
+		"c.go":      "package x\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	funcs := testFuncsIn(t, dir)
+	for name, want := range map[string]string{
+		"TestSound": "", "TestMissing": "does not exist", "TestEmpty": "does nothing", "TestSkipped": "may be skipped", "TestSkippedWithin": "may be skipped",
+		"TestSkippedByAnother": "may be skipped", "TestOfNoForm": "is not run by go test", "helps": "is not run by go test", "TestOfAnotherBuild": "does not exist",
+	} {
+		if got := funcs.problem(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
 }
