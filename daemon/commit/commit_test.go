@@ -114,6 +114,9 @@ func (deaf) Store(context.Context, *dimse.Association, dimse.CStoreRQ, io.Reader
 	return dimse.Result{Status: dimse.StatusProcessingFailure}
 }
 
+// comment is what a peer says of what it does not do.
+const comment = "DOE^JANE"
+
 // peer is the other side, in either role: it keeps what it is asked and told and
 // answers as the test says.
 type peer struct {
@@ -136,7 +139,7 @@ func (p *peer) Action(_ context.Context, _ *dimse.Association, rq dimse.NActionR
 	p.asked = append(p.asked, request)
 	if p.action != nil {
 		if s := p.action(len(p.asked), request); s != dimse.StatusSuccess {
-			return dimse.Result{Status: s}
+			return dimse.Result{Status: s, ErrorComment: comment}
 		}
 	}
 	p.pending = append(p.pending, request)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -137,12 +136,10 @@ func release(ctx context.Context, a *dimse.Association) {
 }
 
 // refusedError is a peer's answer to a report, or to a request, that it does not
-// take.
-type refusedError struct{ dimse.Result }
+// take. The Error Comment that came with it is left out: it may name a patient.
+type refusedError struct{ status dimse.Status }
 
-func (e *refusedError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("answered %v %s", e.Status, e.ErrorComment))
-}
+func (e *refusedError) Error() string { return fmt.Sprintf("answered %v", e.status) }
 
 // contexts propose storage commitment.
 func contexts() []dimse.ProposedContext {
@@ -160,7 +157,7 @@ func (p *Provider) report(ctx context.Context, a *dimse.Association, t spool.Com
 	}
 	answered, err := a.EventReport(ctx, eventReport(result), result.Encode)
 	if err == nil && !answered.Status.IsDone() {
-		err = &refusedError{answered}
+		err = &refusedError{answered.Status}
 	}
 	if err != nil {
 		return err

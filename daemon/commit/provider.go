@@ -167,7 +167,7 @@ func (p *Provider) NextEventReport(ctx context.Context, a *dimse.Association) *d
 			NEventReportRQ: eventReport(result), Information: result.Encode,
 			Done: func(s dimse.Status, err error) {
 				if err == nil && !s.IsDone() {
-					err = &refusedError{dimse.Result{Status: s}}
+					err = &refusedError{s}
 				}
 				ended(err)
 			},

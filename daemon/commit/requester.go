@@ -149,7 +149,7 @@ func (r *Requester) request(ctx context.Context, rq *commitment.Request) (_ *dim
 		SOPClassUID: dicom.StorageCommitmentPushModel, SOPInstanceUID: dicom.StorageCommitmentPushModelInstance, ActionTypeID: commitment.ActionRequest,
 	}, rq.Encode)
 	if err == nil && !result.Status.IsDone() {
-		err = &refusedError{result}
+		err = &refusedError{result.Status}
 	}
 	if err == nil {
 		err = r.Spool.CommitmentAsked(ctx, rq.TransactionUID)

@@ -2,6 +2,7 @@ package commit
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,5 +274,23 @@ func TestDestinationWithoutStorageCommitment(t *testing.T) {
 	eventually(t, "the log tells", func() bool { return count(out, "no accepted presentation context for Storage Commitment") > 0 })
 	if got := legs(t, s); got != (spool.LegCount{Sent: 1}) {
 		t.Errorf("legs %+v", got)
+	}
+}
+
+// What a peer comments on its answer may name a patient: it goes into no log, and into no reason that somebody reads.
+func TestPromise7_CommentsOfAPeerGoNowhere(t *testing.T) {
+	s := newSpool(t)
+	pacs := &peer{action: func(int, *commitment.Request) dimse.Status { return dimse.StatusProcessingFailure }}
+	log, out := logger()
+	q := requester(s, pacs.listen(t, "PACS"))
+	q.Log = log
+	sent(t, s, 1)
+	start(t, q.Run)
+	eventually(t, "the PACS has refused", func() bool { return q.Status().Failing && count(out, "level=WARN") > 0 })
+	if reason := q.Status().Reason; !strings.Contains(reason, "0110H") || strings.Contains(reason, comment) {
+		t.Errorf("reason %q", reason)
+	}
+	if count(out, comment) > 0 {
+		t.Errorf("log:\n%s", out)
 	}
 }
