@@ -20,7 +20,8 @@ type Value[T any] struct {
 
 	mu      sync.Mutex
 	current T
-	seen    []os.FileInfo // nil entries: not there
+	seen    []os.FileInfo // as current was read; nil entries: not there
+	unfit   []os.FileInfo // as they were last told to be of no use
 }
 
 // New reads the files for the first time, by load, which returns an error that
@@ -48,13 +49,15 @@ func (v *Value[T]) Get() T {
 	if slices.EqualFunc(seen, v.seen, same) {
 		return v.current
 	}
-	v.seen = seen
-	next, err := v.load()
+	next, err := v.load() // what failed is tried again: the files may be as they were, and we short of descriptors
 	if err != nil {
-		v.log.Error("a changed file cannot be used; what it held before stays in force", "err", err)
+		if !slices.EqualFunc(seen, v.unfit, same) {
+			v.log.Error("a changed file cannot be used; what it held before stays in force", "err", err)
+		}
+		v.unfit = seen
 		return v.current
 	}
-	v.current = next
+	v.seen, v.unfit, v.current = seen, nil, next
 	v.log.Info("files changed and were read again", "files", fmt.Sprint(v.files))
 	return next
 }

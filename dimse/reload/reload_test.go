@@ -23,8 +23,12 @@ func TestValue(t *testing.T) {
 		}
 	}
 	loads := 0
+	var fault error
 	load := func() (string, error) {
 		loads++
+		if fault != nil {
+			return "", fault
+		}
 		b, err := os.ReadFile(path)
 		if err == nil && len(b) == 0 {
 			err = errEmpty
@@ -57,18 +61,27 @@ func TestValue(t *testing.T) {
 	write(path, "longer")
 	expect("written over", "longer", 1)
 	write(path, "")
-	expect("broken", "longer", 1)
+	expect("broken", "longer", 3)
 	if got := strings.Count(out.String(), "level=ERROR"); got != 1 {
 		t.Errorf("%d lines about the broken file, want 1:\n%s", got, out.String())
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	expect("removed", "longer", 1)
+	expect("removed", "longer", 3)
 	// As tools do that renew certificates: another file under the same name.
 	write(path+".new", "moved!")
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 	expect("replaced", "moved!", 1)
+	// What is not the files' fault passes without another change of theirs.
+	write(path, "changed")
+	fault = errors.New("too many open files")
+	expect("not to be read now", "moved!", 3)
+	fault = nil
+	expect("to be read again", "changed", 1)
+	if got := strings.Count(out.String(), "level=ERROR"); got != 3 {
+		t.Errorf("%d lines about three faults:\n%s", got, out.String())
+	}
 }
