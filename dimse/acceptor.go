@@ -88,8 +88,7 @@ func (s *Server) accept(ctx context.Context, a *Association) error {
 	}
 	switch refusal, err := s.admit(ctx, a, rq); {
 	case err != nil:
-		s.freeSlot(a)
-		return err
+		return err // it is over: finish forgets it, and its slot
 	case refusal.Cause != 0:
 		s.freeSlot(a)
 		return s.reject(ctx, a, evt8, refusal)

@@ -504,44 +504,34 @@ func (w *waitingRoom) Authenticate(ctx context.Context, _ string, _ []byte) erro
 }
 
 // Who has to prove who it is takes no slot before, and costs the others none of their rate; and of such there cannot be
-// more than of silent connections.
+// more than of silent connections: one more, and one of them goes.
 func TestPromise6_StrangersTakeNoPlaces(t *testing.T) {
 	const strangers = 60
 	const most = 2 + 32 // MaxAssociations, and some
-	room := &waitingRoom{came: make(chan struct{}, strangers), ended: make(chan struct{}, strangers)}
-	s := dimsetest.NewServer(t, newRecorder(), func(s *dimse.Server) {
+	room := new(waitingRoom)
+	configure := func(s *dimse.Server) {
+		room.came, room.ended = make(chan struct{}, strangers), make(chan struct{}, strangers) // of the bubble
 		s.Peers = []dimse.Peer{{CallingAETitle: "SCANNER"}, {CallingAETitle: "STRANGER", RequireUserIdentity: true}}
 		s.MaxAssociations, s.Rates.AssociationsPerMinute = 2, 2
 		s.Authenticator = room
+	}
+	bubble(t, nil, configure, func(t *testing.T, _ *dimse.Server, connect func() *dimsetest.Peer) {
+		for range strangers {
+			rq := associateRQ()
+			rq.CallingAETitle = pdu.AETitleField("STRANGER")
+			rq.UserInformation.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsernamePasscode, PrimaryField: []byte("ct1"), SecondaryField: []byte("guess")}
+			connect().SendPDU(rq)
+			<-room.came
+			synctest.Wait()
+		}
+		time.Sleep(5 * time.Second) // for those that go to have gone
+		if len(room.ended) != strangers-most || room.most > most+1 {
+			t.Errorf("%d strangers had to go, and %d were there at a time, want %d and %d", len(room.ended), room.most, strangers-most, most+1)
+		}
+		for range 2 {
+			expectEcho(t, associated(t, connect()))
+		}
 	})
-	for range strangers {
-		p := dimsetest.Dial(t, s.Addr)
-		rq := associateRQ()
-		rq.CallingAETitle = pdu.AETitleField("STRANGER")
-		rq.UserInformation.UserIdentity = &pdu.UserIdentity{Type: pdu.IdentityUsernamePasscode, PrimaryField: []byte("ct1"), SecondaryField: []byte("guess")}
-		p.SendPDU(rq)
-		<-room.came
-	}
-	for n := range 2 {
-		a, err := dialer().Dial(t.Context(), s.Addr)
-		if err != nil {
-			t.Fatalf("association %d of the scanner: %v", n+1, err)
-		}
-		defer a.Abort()
-		if status, err := a.Echo(t.Context()); err != nil || status != dimse.StatusSuccess {
-			t.Errorf("C-ECHO: %v, %v", status, err)
-		}
-	}
-	for range strangers - most {
-		select {
-		case <-room.ended:
-		case <-time.After(dimsetest.Timeout):
-			t.Fatal("strangers beyond the bound are kept")
-		}
-	}
-	if room.most > most+1 { // one too many has to come, for one to go
-		t.Errorf("%d strangers at a time, want %d at most", room.most, most)
-	}
 }
 
 // What the program asks of itself is let in by no rule and refused by none, takes nobody's place, gets Verification and

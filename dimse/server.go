@@ -236,6 +236,9 @@ func (s *Server) finish(a *Association) {
 // decision on it, or after the end of their association the peer's close; too many
 // would cost memory.
 func (s *Server) addPending(a *Association) {
+	if a.conn.interruption() != nil {
+		return // it gives way already
+	}
 	s.pending = append(s.pending, a)
 	if len(s.pending) > s.maxAssociations()+pendingSlack {
 		longest := s.longestPending()
