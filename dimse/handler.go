@@ -63,7 +63,8 @@ type CStoreRQ struct {
 type Result struct {
 	Status Status
 	// ErrorComment travels with a status other than Success, cut to 64
-	// characters (PS3.7 Annex C). It must carry no identity.
+	// characters (PS3.7 Annex C). It must carry no identity. A peer's is made
+	// printable; what it carries nobody knows, and no log should have it.
 	ErrorComment string
 }
 

@@ -158,9 +158,9 @@ func (a *Association) invoke(ctx context.Context, class dicom.UID, information I
 func normalizedResponse(m command.Message) (_ Result, answered uint16, ok bool) {
 	switch m := m.(type) {
 	case *command.NActionRSP:
-		return Result{m.Status, m.ErrorComment}, m.MessageIDBeingRespondedTo, true
+		return Result{m.Status, comment(m.ErrorComment)}, m.MessageIDBeingRespondedTo, true
 	case *command.NEventReportRSP:
-		return Result{m.Status, m.ErrorComment}, m.MessageIDBeingRespondedTo, true
+		return Result{m.Status, comment(m.ErrorComment)}, m.MessageIDBeingRespondedTo, true
 	}
 	return Result{}, 0, false
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ichwatch/dimse/command"
 	"ichwatch/dimse/dicom"
 )
 
@@ -147,6 +148,9 @@ func printable(s string, n int) string {
 	}
 	return s + cut
 }
+
+// comment is an Error Comment of a peer's, fit for a terminal.
+func comment(s string) string { return printable(s, command.MaxErrorComment) }
 
 // printableAll is printable for the names of a certificate, the first few.
 func printableAll(names []string) []string {

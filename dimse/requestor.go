@@ -113,7 +113,7 @@ func (a *Association) Store(ctx context.Context, rq CStoreRQ, data io.Reader) (R
 	if !ok || rsp.MessageIDBeingRespondedTo != id {
 		return Result{}, a.fail(breachf(breachResponse, "%s where the C-STORE-RSP to message %d was due", m.Field(), id))
 	}
-	return Result{Status: rsp.Status, ErrorComment: rsp.ErrorComment}, nil
+	return Result{rsp.Status, comment(rsp.ErrorComment)}, nil
 }
 
 // evenReader pads what it reads with a NUL to an even length.

@@ -186,7 +186,8 @@ func TestStoreOnTheWire(t *testing.T) {
 			if !bytes.Equal(got, data) {
 				t.Errorf("maximum %d: %d bytes arrived of %d", maximum, len(got), len(data))
 			}
-			p.Send(commandPDU(t, 3, &command.CStoreRSP{MessageIDBeingRespondedTo: 1, Status: dimse.StatusElementsDiscarded, ErrorComment: "dropped some"}))
+			answer := commandPDU(t, 3, &command.CStoreRSP{MessageIDBeingRespondedTo: 1, Status: dimse.StatusElementsDiscarded, ErrorComment: "dropped|[2J"})
+			p.Send(bytes.Replace(answer, []byte("|"), []byte("\x1b"), 1)) // which we do not send ourselves
 			p.ExpectPDU(pdu.TypeReleaseRQ)
 			p.SendPDU(&pdu.ReleaseRP{})
 		})
@@ -197,7 +198,7 @@ func TestStoreOnTheWire(t *testing.T) {
 		rq := ctRequest()
 		rq.MoveOriginatorAETitle, rq.MoveOriginatorMessageID, rq.MessageID = "MOVER", 3, 999
 		result, err := a.Store(t.Context(), rq, iotest.OneByteReader(bytes.NewReader(data)))
-		if err != nil || result != (dimse.Result{Status: dimse.StatusElementsDiscarded, ErrorComment: "dropped some"}) {
+		if err != nil || result != (dimse.Result{Status: dimse.StatusElementsDiscarded, ErrorComment: `dropped\x1b[2J`}) {
 			t.Errorf("Store: %+v, %v", result, err)
 		}
 		if err := a.Release(t.Context()); err != nil {
