@@ -63,11 +63,16 @@ type Message struct {
 	Device string `json:"device"`
 	Study
 
-	Finding  string  `json:"finding"`                    // the class: "epidural", "subdural", ...
-	Score    float64 `json:"score"`                      // 0..1, of the study rule
-	KeyImage string  `json:"sop_instance_uid,omitempty"` // the slice to look at first; with InstanceUID only
-	KeyFrame int     `json:"frame_number,omitempty"`     // of KeyImage, from 1 on, where that has several
-	Models   []Model `json:"models"`                     // all that found it together: one, or the members of an ensemble
+	Finding string  `json:"finding"` // the class: "epidural", "subdural", ...
+	Score   float64 `json:"score"`   // 0..1, of the study rule
+	// Threshold is what Score was held against, the same number's threshold in the
+	// study rule at OperatingPoint: a score means nothing without it. Both are absent
+	// from messages of releases that did not say them.
+	Threshold      float64 `json:"threshold,omitempty"`
+	OperatingPoint string  `json:"operating_point,omitempty"`  // of the models, by its name
+	KeyImage       string  `json:"sop_instance_uid,omitempty"` // the slice to look at first; with InstanceUID only
+	KeyFrame       int     `json:"frame_number,omitempty"`     // of KeyImage, from 1 on, where that has several
+	Models         []Model `json:"models"`                     // all that found it together: one, or the members of an ensemble
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // of the key image; absent when the header does not say
 	ReceivedAt time.Time `json:"received_at"`          // key image durable on this device
@@ -88,10 +93,11 @@ func ID(device, study string, n int) string {
 }
 
 // Differs reports whether m tells people something that before did not: another
-// finding, key image, models or a score that moved by a hundredth or more.
+// finding, key image, models, operating point or threshold, or a score that moved by
+// a hundredth or more.
 func (m Message) Differs(before Message) bool {
 	return m.Finding != before.Finding || m.KeyImage != before.KeyImage || m.KeyFrame != before.KeyFrame || !slices.Equal(m.Models, before.Models) ||
-		math.Abs(m.Score-before.Score) >= 0.01
+		m.OperatingPoint != before.OperatingPoint || roundScore(m.Threshold) != roundScore(before.Threshold) || math.Abs(m.Score-before.Score) >= 0.01
 }
 
 // Entry returns the outbox entry that carries m, without its ID. key is the key
@@ -106,7 +112,7 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	m.Score = roundScore(m.Score)
+	m.Score, m.Threshold = roundScore(m.Score), roundScore(m.Threshold)
 	m.AcquiredAt, m.ReceivedAt, m.DetectedAt = utc(m.AcquiredAt), utc(m.ReceivedAt), utc(m.DetectedAt)
 	type members Message
 	return json.Marshal(struct {
@@ -140,7 +146,7 @@ func (m Message) validate() error {
 	missing.unless(m.Site != "" && m.Device != "", "site or device is empty")
 	missing.unless(m.Study.valid(), "exactly one of study_instance_uid and study_pseudonym is needed")
 	missing.unless(m.Finding != "", "finding is empty")
-	missing.unless(validScore(m.Score), "score is not within 0..1")
+	missing.unless(validScore(m.Score) && validScore(m.Threshold), "score or threshold is not within 0..1")
 	// Beside a pseudonym it would lead back to the study.
 	missing.unless((m.KeyImage != "") == (m.InstanceUID != ""), "sop_instance_uid goes with study_instance_uid, and with nothing else")
 	missing.unless(m.KeyFrame == 0 || m.KeyFrame > 0 && m.KeyImage != "", "frame_number counts from 1 and goes with sop_instance_uid")

@@ -23,7 +23,7 @@ func sampleMessage() Message {
 	return Message{
 		AlertID: sampleID, Seq: 1, Type: TypeNew,
 		Site: "north", Device: "ct1", Study: Study{InstanceUID: "1.2.3"},
-		Finding: "subdural", Score: 0.93, KeyImage: "1.2.3.4", Models: []Model{{"resnet18", sampleHash}, {"densenet121", sampleHash}},
+		Finding: "subdural", Score: 0.93, Threshold: 0.24137, OperatingPoint: "balanced", KeyImage: "1.2.3.4", Models: []Model{{"resnet18", sampleHash}, {"densenet121", sampleHash}},
 		AcquiredAt: sampleTime, ReceivedAt: sampleTime, DetectedAt: sampleTime,
 	}
 }
@@ -32,13 +32,13 @@ func sampleOutcome(o Outcome) OutcomeMessage {
 	m := OutcomeMessage{
 		Site: "north", Device: "ct1", Study: Study{Pseudonym: "s-abcdefghij"}, Seq: 1,
 		Outcome: o, Counts: Counts{Received: 34, Classified: 30, Ineligible: 3, Failed: 1},
-		Models: []Model{{"resnet18", sampleHash}}, ReceivedAt: sampleTime, DecidedAt: sampleTime,
+		Models: []Model{{"resnet18", sampleHash}}, Threshold: 0.24, OperatingPoint: "balanced", ReceivedAt: sampleTime, DecidedAt: sampleTime,
 	}
 	switch o {
 	case Positive:
 		m.Finding, m.Score, m.AlertID = "epidural", 0.8, sampleID
 	case NotAnalysed, Failed:
-		m.Reason, m.Models = "no slice of modality CT", nil
+		m.Reason, m.Models, m.Threshold, m.OperatingPoint = "no slice of modality CT", nil, 0, ""
 	}
 	return m
 }
@@ -59,6 +59,8 @@ func TestMessageTravelsAsDescribed(t *testing.T) {
   "study_instance_uid": "1.2.3",
   "finding": "subdural",
   "score": 0.93,
+  "threshold": 0.2414,
+  "operating_point": "balanced",
   "sop_instance_uid": "1.2.3.4",
   "models": [
     {
@@ -98,6 +100,7 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 			Site:    text.Draw(r, "site"), Device: text.Draw(r, "device"), Study: study.Draw(r, "study"),
 			Finding:    rapid.SampledFrom(findings).Draw(r, "finding"),
 			Score:      rapid.Float64Range(0, 1).Draw(r, "score"),
+			Threshold:  rapid.Float64Range(0, 1).Draw(r, "threshold"),
 			Models:     []Model{{"m", sampleHash}},
 			AcquiredAt: rapid.OneOf(when, rapid.Just(time.Time{})).Draw(r, "acquired"),
 			ReceivedAt: when.Draw(r, "received"), DetectedAt: when.Draw(r, "detected"),
@@ -128,8 +131,10 @@ func TestMessagesFitTheirSchemas(t *testing.T) {
 		if p := outcomeSchema.checkJSON(t, e.Payload, true); p != nil {
 			r.Fatalf("%s: %v", e.Payload, p)
 		}
-		if scored := strings.Contains(string(e.Payload), `"score"`); scored != (o.Models != nil) {
-			r.Fatalf("%s: has a score: %v, has a model: %v", e.Payload, scored, o.Models != nil)
+		for _, member := range []string{`"score"`, `"threshold":0.24,`, `"operating_point":"balanced"`} {
+			if there := strings.Contains(string(e.Payload), member); there != (o.Models != nil) {
+				r.Fatalf("%s: has %s: %v, has a model: %v", e.Payload, member, there, o.Models != nil)
+			}
 		}
 	})
 }
@@ -165,6 +170,7 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		"no finding":      func(m *Message) { m.Finding = "" },
 		"score above one": func(m *Message) { m.Score = 1.1 },
 		"score no number": func(m *Message) { m.Score = math.NaN() },
+		"odd threshold":   func(m *Message) { m.Threshold = -0.1 },
 		"no key image":    func(m *Message) { m.KeyImage = "" },
 		"frame below one": func(m *Message) { m.KeyFrame = -1 },
 		"a frame of none": func(m *Message) { m.Study, m.KeyImage, m.KeyFrame = Study{Pseudonym: "s-1"}, "", 3 },
@@ -187,6 +193,8 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		"negative with a finding":  func(m *OutcomeMessage) { m.Finding = "subdural" },
 		"positive without alert":   func(m *OutcomeMessage) { m.Outcome, m.Finding = Positive, "subdural" },
 		"positive without finding": func(m *OutcomeMessage) { m.Outcome, m.AlertID = Positive, sampleID },
+		"threshold of no model":    func(m *OutcomeMessage) { m.Models = nil },
+		"threshold no number":      func(m *OutcomeMessage) { m.Threshold = math.NaN() },
 		"no decision time":         func(m *OutcomeMessage) { m.DecidedAt = time.Time{} },
 	} {
 		m := sampleOutcome(Negative)
@@ -194,6 +202,19 @@ func TestIncompleteMessagesDoNotLeave(t *testing.T) {
 		if _, err := m.Entry("k"); !errors.Is(err, ErrInvalid) {
 			t.Errorf("outcome, %s: err = %v, want ErrInvalid", name, err)
 		}
+	}
+}
+
+// What a ledger holds of releases that did not say thresholds can be said again.
+func TestMessagesWithoutThresholdTravel(t *testing.T) {
+	m := sampleMessage()
+	m.Threshold, m.OperatingPoint = 0, ""
+	text, err := json.Marshal(m)
+	if err != nil || strings.Contains(string(text), "threshold") || strings.Contains(string(text), "operating_point") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if p := loadSchema(t, "alert.v1.json").checkJSON(t, text, true); p != nil {
+		t.Error(p)
 	}
 }
 
@@ -240,6 +261,8 @@ func TestDiffers(t *testing.T) {
 	for name, change := range map[string]func(*Message){
 		"finding": func(m *Message) { m.Finding = "epidural" },
 		"score":   func(m *Message) { m.Score = 0.98 },
+		"limit":   func(m *Message) { m.Threshold += 0.0002 },
+		"point":   func(m *Message) { m.OperatingPoint = "sensitive" },
 		"image":   func(m *Message) { m.KeyImage = "1.9" },
 		"frame":   func(m *Message) { m.KeyFrame = 9 },
 		"model":   func(m *Message) { m.Models = []Model{{"resnet18", strings.Repeat("0", 64)}} },

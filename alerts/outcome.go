@@ -37,11 +37,14 @@ type OutcomeMessage struct {
 	// Reason is required for NOT-ANALYSED and FAILED. For POSITIVE and NEGATIVE
 	// it may hold what a reader should know, as "3 of 34 slices failed".
 	Reason  string  `json:"reason,omitempty"`
-	Finding string  `json:"finding,omitempty"`  // with POSITIVE: the class
-	Score   float64 `json:"score"`              // 0..1, of the study rule; travels only beside Models: no number where nothing was asked
-	AlertID string  `json:"alert_id,omitempty"` // of the study's latest alert, retracted or not
-	Models  []Model `json:"models,omitempty"`   // all that were asked together; absent where none was
-	Counts  Counts  `json:"counts"`
+	Finding string  `json:"finding,omitempty"` // with POSITIVE: the class
+	Score   float64 `json:"score"`             // 0..1, of the study rule; travels only beside Models: no number where nothing was asked
+	// Threshold is what Score was held against, at OperatingPoint; both as in Message.
+	Threshold      float64 `json:"threshold,omitempty"`
+	OperatingPoint string  `json:"operating_point,omitempty"`
+	AlertID        string  `json:"alert_id,omitempty"` // of the study's latest alert, retracted or not
+	Models         []Model `json:"models,omitempty"`   // all that were asked together; absent where none was
+	Counts         Counts  `json:"counts"`
 
 	AcquiredAt time.Time `json:"acquired_at,omitzero"` // earliest known acquisition
 	ReceivedAt time.Time `json:"received_at"`          // last instance
@@ -60,7 +63,7 @@ func (m OutcomeMessage) MarshalJSON() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	m.Score = roundScore(m.Score)
+	m.Score, m.Threshold = roundScore(m.Score), roundScore(m.Threshold)
 	m.AcquiredAt, m.ReceivedAt, m.DecidedAt = utc(m.AcquiredAt), utc(m.ReceivedAt), utc(m.DecidedAt)
 	type members OutcomeMessage
 	message := struct {
@@ -106,7 +109,8 @@ func (m OutcomeMessage) validate() error {
 	default:
 		missing.unless(false, "outcome is none of POSITIVE, NEGATIVE, NOT-ANALYSED, FAILED")
 	}
-	missing.unless(validScore(m.Score), "score is not within 0..1")
+	missing.unless(validScore(m.Score) && validScore(m.Threshold), "score or threshold is not within 0..1")
+	missing.unless(len(m.Models) > 0 || m.Threshold == 0 && m.OperatingPoint == "", "a threshold goes with the models that were asked")
 	missing.unless(complete(m.Models), "a model is incomplete")
 	missing.unless(!m.ReceivedAt.IsZero() && !m.DecidedAt.IsZero(), "received_at or decided_at is missing")
 	return missing.err("outcome")

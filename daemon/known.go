@@ -109,7 +109,7 @@ func (k *known) examine(cmd *cobra.Command, e *ensemble.Ensemble, o onnx.Options
 	}
 	defer func() { err = errors.Join(err, classifier.Close()) }()
 	examiner := &triage.Examiner{
-		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: e.Rule()},
+		Gate: app.NewGate(cfg.Triage.Eligibility), Model: &triage.Model{Classifier: classifier, Rule: e.Rule(), OperatingPoint: e.Point},
 		Calls: k.workers, Timeout: 5 * time.Minute,
 	}
 	done, err := set.Examine(cmd.Context(), examiner, k.workers, newProgress(cmd.ErrOrStderr(), "slices").step)

@@ -97,6 +97,7 @@ type entry struct {
 	counts
 	Outcome   string       `json:"outcome,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
+	*scored                // nil where no model was asked
 	DecidedAt time.Time    `json:"decided_at,omitzero"`
 	Alerts    []alertEntry `json:"alerts,omitempty"`
 }
@@ -132,17 +133,39 @@ type destination struct {
 }
 
 type alertEntry struct {
-	AlertID        string       `json:"alert_id"`
-	State          alerts.State `json:"state"`
-	Level          int          `json:"level"`
-	Finding        string       `json:"finding"` // suspected
-	Score          float64      `json:"score"`
-	RaisedAt       time.Time    `json:"raised_at"`
-	DeliveredAt    time.Time    `json:"delivered_at,omitzero"`
-	RetractedAt    time.Time    `json:"retracted_at,omitzero"`
-	AcknowledgedAt time.Time    `json:"acknowledged_at,omitzero"`
-	AcknowledgedBy string       `json:"acknowledged_by,omitempty"`
-	Via            string       `json:"via,omitempty"`
+	AlertID string       `json:"alert_id"`
+	State   alerts.State `json:"state"`
+	Level   int          `json:"level"`
+	Finding string       `json:"finding"` // suspected
+	scored
+	RaisedAt       time.Time `json:"raised_at"`
+	DeliveredAt    time.Time `json:"delivered_at,omitzero"`
+	RetractedAt    time.Time `json:"retracted_at,omitzero"`
+	AcknowledgedAt time.Time `json:"acknowledged_at,omitzero"`
+	AcknowledgedBy string    `json:"acknowledged_by,omitempty"`
+	Via            string    `json:"via,omitempty"`
+}
+
+// scored is what the study rule gave a study and what it was held against. A score
+// alone says nothing.
+type scored struct {
+	Score          float64 `json:"score"`
+	Threshold      float64 `json:"threshold,omitempty"` // 0: of a release that did not say it
+	OperatingPoint string  `json:"operating_point,omitempty"`
+}
+
+func scoredOf(m alerts.Message) scored { return scored{m.Score, m.Threshold, m.OperatingPoint} }
+
+// words are "score 0.2897, threshold 0.2414 (balanced)".
+func (s scored) words() string {
+	text := fmt.Sprintf("score %.4f", s.Score)
+	if s.Threshold > 0 {
+		text += fmt.Sprintf(", threshold %.4f", s.Threshold)
+	}
+	if s.OperatingPoint != "" {
+		text += fmt.Sprintf(" (%s)", s.OperatingPoint)
+	}
+	return text
 }
 
 type discrepancy struct {
@@ -180,12 +203,15 @@ func newEntry(r spool.StudyRecord) entry {
 		},
 		Outcome: string(r.Outcome), Reason: r.Reason, DecidedAt: r.DecidedAt,
 	}
+	if r.Score != nil {
+		e.scored = (*scored)(r.Score)
+	}
 	for _, l := range r.Legs {
 		e.Destinations = append(e.Destinations, destination{l.Destination, l.Done, l.Sent, l.Pending, l.Parked, l.LastDone})
 	}
 	for _, a := range r.Alerts {
 		e.Alerts = append(e.Alerts, alertEntry{
-			AlertID: a.AlertID, State: a.State, Level: a.Level, Finding: a.Last.Finding, Score: a.Last.Score,
+			AlertID: a.AlertID, State: a.State, Level: a.Level, Finding: a.Last.Finding, scored: scoredOf(a.Last),
 			RaisedAt: a.RaisedAt, DeliveredAt: a.DeliveredAt, RetractedAt: a.RetractedAt,
 			AcknowledgedAt: a.At, AcknowledgedBy: a.By, Via: a.Via,
 		})

@@ -123,6 +123,9 @@ func (e entry) outcome() string {
 		return "open"
 	}
 	text := e.Outcome + " at " + clockTime(e.DecidedAt)
+	if e.scored != nil {
+		text += ", " + e.scored.words()
+	}
 	if e.Outcome != "POSITIVE" && e.Outcome != "NEGATIVE" && e.Reason != "" {
 		text += ": " + e.Reason
 	}
@@ -134,7 +137,7 @@ func (e entry) alert() string {
 		return "-"
 	}
 	a := e.Alerts[len(e.Alerts)-1]
-	text := fmt.Sprintf("%s %s, %s", a.AlertID, a.Finding, a.State)
+	text := fmt.Sprintf("%s %s, %s, %s", a.AlertID, a.Finding, a.words(), a.State)
 	if a.Level > 0 && a.State == "escalated" {
 		text += fmt.Sprintf(" to level %d", a.Level)
 	}
@@ -161,7 +164,8 @@ func (b *books) csv(out io.Writer) error {
 		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_last_confirmed")
 	}
 	head = append(head, "classified", "ineligible", "failed", "unanalysed", "outcome", "reason", "decided_at",
-		"alert_id", "alert_state", "alert_finding", "alert_raised_at", "alert_delivered_at", "acknowledged_at", "acknowledged_by")
+		"alert_id", "alert_state", "alert_finding", "alert_raised_at", "alert_delivered_at", "acknowledged_at", "acknowledged_by",
+		"score", "threshold", "operating_point")
 	if err := w.Write(head); err != nil {
 		return err
 	}
@@ -179,12 +183,25 @@ func (b *books) csv(out io.Writer) error {
 			a = e.Alerts[len(e.Alerts)-1]
 		}
 		line = append(line, a.AlertID, string(a.State), a.Finding, stamp(a.RaisedAt), stamp(a.DeliveredAt), stamp(a.AcknowledgedAt), a.AcknowledgedBy)
+		line = append(line, e.scored.columns()...)
 		if err := w.Write(line); err != nil {
 			return err
 		}
 	}
 	w.Flush()
 	return w.Error()
+}
+
+// columns are empty where no model was asked.
+func (s *scored) columns() []string {
+	if s == nil {
+		return []string{"", "", ""}
+	}
+	threshold := ""
+	if s.Threshold > 0 {
+		threshold = strconv.FormatFloat(s.Threshold, 'f', -1, 64)
+	}
+	return []string{strconv.FormatFloat(s.Score, 'f', -1, 64), threshold, s.OperatingPoint}
 }
 
 // stamp is a time for programs; "" for none.

@@ -180,11 +180,12 @@ type queue struct {
 }
 
 type openAlert struct {
-	AlertID     string    `json:"alert_id"`
-	Study       string    `json:"study"`
-	State       string    `json:"state"`
-	Level       int       `json:"level"`
-	Finding     string    `json:"finding"` // suspected
+	AlertID string `json:"alert_id"`
+	Study   string `json:"study"`
+	State   string `json:"state"`
+	Level   int    `json:"level"`
+	Finding string `json:"finding"` // suspected
+	scored
 	RaisedAt    time.Time `json:"raised_at"`
 	DeliveredAt time.Time `json:"delivered_at,omitzero"`
 }
@@ -233,7 +234,9 @@ func (o *outlook) read(ctx context.Context, r *spool.Reader, cfg *configs.Config
 		o.Queues = append(o.Queues, queue{v.Destination, backlog(v.Pending), v.Sent, backlog(v.Parked), v.Held, v.LastDone})
 	}
 	for _, a := range view.Alerts {
-		o.Alerts = append(o.Alerts, openAlert{a.AlertID, a.Study, string(a.State), a.Level, a.Finding, a.RaisedAt, a.Delivered})
+		o.Alerts = append(o.Alerts, openAlert{
+			a.AlertID, a.Study, string(a.State), a.Level, a.Last.Finding, scoredOf(a.Last), a.RaisedAt, a.Delivered,
+		})
 	}
 	if o.Quarantined, err = r.Quarantined(); err != nil {
 		return err

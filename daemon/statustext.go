@@ -35,7 +35,7 @@ func (o *outlook) write(out io.Writer, as format) error {
 	line("broker", "%s; %s wait%s", o.broker(), count(o.Messages.Waiting, "message", "messages"), o.oldest(o.Messages))
 	line("open alerts", "%d; suspected findings, not for diagnosis", len(o.Alerts))
 	for _, a := range o.Alerts {
-		line("", "%s study %s, %s, raised %s, %s", a.AlertID, a.Study, a.Finding, clockTime(a.RaisedAt), a.reached())
+		line("", "%s study %s, %s, %s, raised %s, %s", a.AlertID, a.Study, a.Finding, a.words(), clockTime(a.RaisedAt), a.reached())
 	}
 	return w.Flush()
 }

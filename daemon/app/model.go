@@ -74,7 +74,7 @@ func loadModel(cfg *configs.Config) *model {
 	if err != nil {
 		return &model{err: err}
 	}
-	return &model{triage: &triage.Model{Classifier: classifier, Rule: e.Rule()}, ensemble: e, classifier: classifier}
+	return &model{triage: &triage.Model{Classifier: classifier, Rule: e.Rule(), OperatingPoint: e.Point}, ensemble: e, classifier: classifier}
 }
 
 // String names the model, or every member, for the log.

@@ -29,6 +29,7 @@ type Row struct {
 	Reason     string         `json:"reason,omitempty"`
 	Finding    string         `json:"finding,omitempty"`
 	Score      float64        `json:"score"`
+	Threshold  float64        `json:"threshold,omitempty"`
 
 	AlertID        string  `json:"alert_id,omitempty"`
 	Alerts         int     `json:"alert_messages"`           // of that id, escalations among them

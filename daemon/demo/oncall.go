@@ -68,13 +68,13 @@ func (b *broker) alert(payload []byte) {
 		if r.AlertID != m.AlertID { // the answer to an earlier one does not count for it
 			r.Retracted, r.Acknowledged, r.AcknowledgedBy, r.Level = false, false, "", 0
 		}
-		r.AlertID, r.Finding, r.Score, r.Level = m.AlertID, m.Finding, m.Score, max(r.Level, m.Level)
+		r.AlertID, r.Finding, r.Score, r.Threshold, r.Level = m.AlertID, m.Finding, m.Score, m.Threshold, max(r.Level, m.Level)
 		r.Alerts++
 		switch m.Type {
 		case alerts.TypeNew:
 			r.AlertAfter = float64(arrived.Sub(m.ReceivedAt).Microseconds()) / 1000
 			r.AlertAtSlice = r.Sent
-			text := fmt.Sprintf("ALERT: suspected %s hemorrhage %.2f, %.0f ms after the slice was on disk", m.Finding, m.Score, r.AlertAfter)
+			text := fmt.Sprintf("ALERT: suspected %s hemorrhage, score %s, %.0f ms after the slice was on disk", m.Finding, r.against(), r.AlertAfter)
 			if !r.ByHand {
 				text += fmt.Sprintf(", %d of %d slices sent", r.Sent, r.Slices)
 			}
@@ -85,7 +85,7 @@ func (b *broker) alert(payload []byte) {
 			r.Retracted = true
 			return "alert withdrawn: " + m.Reason, true
 		default:
-			return fmt.Sprintf("alert updated: %s, score %.2f", m.Finding, m.Score), true
+			return fmt.Sprintf("alert updated: %s, score %s", m.Finding, r.against()), true
 		}
 	})
 }
@@ -96,7 +96,7 @@ func (b *broker) outcome(payload []byte) {
 		return
 	}
 	b.board.update(dicom.UID(m.InstanceUID), func(r *Row) (string, bool) {
-		r.Outcome, r.Reason, r.Score, r.Classified = m.Outcome, m.Reason, m.Score, m.Counts.Classified
+		r.Outcome, r.Reason, r.Score, r.Threshold, r.Classified = m.Outcome, m.Reason, m.Score, m.Threshold, m.Counts.Classified
 		if m.Finding != "" {
 			r.Finding = m.Finding
 		}

@@ -248,20 +248,32 @@ func alertState(r Row, width int) string {
 		short = fmt.Sprintf("level %d", r.Level)
 		long += ", escalated to " + short
 	}
-	score := fmt.Sprintf("%.2f", r.Score)
+	score := r.against()
 	after := fmt.Sprintf(", %.0f ms, ", r.AlertAfter)
 	named := r.Finding + " " + score
 	ways := []string{named + after + long, named + after + short}
 	if r.Finding == r.Study { // the first column names it
 		ways = append(ways, score+after+short)
 	}
-	ways = append(ways, named+", "+short)
+	ways = append(ways, named+", "+short, fmt.Sprintf("%s %.2f, %s", r.Finding, r.Score, short))
 	for _, way := range ways {
 		if lipgloss.Width(way) <= width {
 			return style.Render(way)
 		}
 	}
 	return style.Render(score + ", " + short)
+}
+
+// against is the score beside the threshold that it was held against: "0.97 ≥ 0.28".
+func (r Row) against() string {
+	sign := "≥"
+	if r.Score < r.Threshold {
+		sign = "<"
+	}
+	if r.Threshold == 0 {
+		return fmt.Sprintf("%.2f", r.Score)
+	}
+	return fmt.Sprintf("%.2f %s %.2f", r.Score, sign, r.Threshold)
 }
 
 // indent lays out the alert's JSON for reading.

@@ -20,7 +20,7 @@ func drawn(width, height int) []string {
 	for i, class := range phantom.Classes() {
 		b.add(Row{
 			Study: class.String(), StudyUID: "2.25.1", Slices: 24, Sent: 24, Stored: 24, Forwarded: 24, Identical: 24,
-			Outcome: alerts.Positive, Finding: class.String(), Score: 0.97, Alerts: 1, AlertAfter: 28, Acknowledged: i%2 == 1, Level: i,
+			Outcome: alerts.Positive, Finding: class.String(), Score: 0.97, Threshold: 0.28, Alerts: 1, AlertAfter: 28, Acknowledged: i%2 == 1, Level: i,
 		})
 	}
 	for i := range 60 {
@@ -53,7 +53,7 @@ func TestViewFitsTheScreen(t *testing.T) {
 
 func TestViewAt80ColumnsShowsEveryAlert(t *testing.T) {
 	screen := drawn(80, 24)
-	for _, want := range []string{"epidural 0.97, 28 ms, acked", "0.97, 28 ms, level 4", "header", "24/24 ="} {
+	for _, want := range []string{"0.97 ≥ 0.28, 28 ms, acked", "0.97 ≥ 0.28, 28 ms, level 4", "header", "24/24 ="} {
 		if !slices.ContainsFunc(screen, func(line string) bool { return strings.Contains(line, want) }) {
 			t.Errorf("%q is not on the screen:\n%s", want, strings.Join(screen, "\n"))
 		}

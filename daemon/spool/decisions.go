@@ -203,7 +203,8 @@ func (s *Spool) decideOutcome(tx *transaction, study decidedStudy, m alerts.Outc
 // sameOutcome reports whether two outcomes tell the same, whatever the clock said.
 func sameOutcome(a, b alerts.OutcomeMessage) bool {
 	return slices.Equal(a.Models, b.Models) && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Finding == b.Finding &&
-		a.AlertID == b.AlertID && a.Counts == b.Counts && math.Abs(a.Score-b.Score) < 0.01
+		a.AlertID == b.AlertID && a.Counts == b.Counts && a.OperatingPoint == b.OperatingPoint &&
+		math.Abs(a.Score-b.Score) < 0.01 && math.Abs(a.Threshold-b.Threshold) < 1e-4 // it was rounded to that
 }
 
 // hurry puts what is still to be done for a study before everything else, or

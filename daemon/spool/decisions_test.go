@@ -449,3 +449,30 @@ func TestPromise5_ClockSetBack(t *testing.T) {
 		t.Errorf("study %+v, %v", study, err)
 	}
 }
+
+// The ledger knows what an outcome rests on, and that nothing was asked.
+func TestScoreOfAnOutcome(t *testing.T) {
+	s := open(t, Options{})
+	send(t, s, newSlice("1.2", 1))
+	send(t, s, newSlice("1.3", 1))
+	d := final("1.2", 1, alerts.Negative, "")
+	d.Outcome.Models, d.Outcome.Score, d.Outcome.Threshold, d.Outcome.OperatingPoint = []alerts.Model{{Name: "m", SHA256: "00"}}, 0.12, 0.2414, "balanced"
+	decide(t, s, d)
+	decide(t, s, final("1.3", 1, alerts.NotAnalysed, "shut"))
+	records, err := s.Studies(t.Context(), Filter{})
+	must(t, err)
+	for _, r := range records {
+		switch {
+		case r.StudyInstanceUID == "1.3" && r.Score != nil:
+			t.Errorf("nothing was asked: %+v", r.Score)
+		case r.StudyInstanceUID == "1.2" && (r.Score == nil || *r.Score != Score{0.12, 0.2414, "balanced"}):
+			t.Errorf("%+v", r.Score)
+		}
+	}
+	// Another operating point is told, though the score is the same.
+	d.Outcome.Threshold, d.Outcome.OperatingPoint = 0.1908, "sensitive"
+	decide(t, s, d)
+	if said := publish(t, s); len(said) != 3 {
+		t.Errorf("%v", said)
+	}
+}

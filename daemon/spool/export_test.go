@@ -82,7 +82,7 @@ func TestOverview(t *testing.T) {
 	if o.Slices != (Backlog{1, second.ReceivedAt}) || o.Messages.Waiting != 1 || o.Messages.Oldest.IsZero() {
 		t.Errorf("slices %+v, messages %+v", o.Slices, o.Messages)
 	}
-	if len(o.Alerts) != 1 || o.Alerts[0].AlertID != id || o.Alerts[0].Finding != "subdural" || !o.Alerts[0].Delivered.IsZero() {
+	if len(o.Alerts) != 1 || o.Alerts[0].AlertID != id || o.Alerts[0].Last.Finding != "subdural" || !o.Alerts[0].Delivered.IsZero() {
 		t.Errorf("alerts %+v", o.Alerts)
 	}
 	for n, want := range []Queue{

@@ -44,7 +44,7 @@ type WaitingAlert struct {
 	Study     string // pseudonym
 	State     alerts.State
 	Level     int
-	Finding   string // suspected
+	Last      alerts.Message // what was said last
 	RaisedAt  time.Time
 	Delivered time.Time // to the broker; zero: not yet
 }
@@ -99,8 +99,6 @@ func scanWaitingAlert(row scanner) (a WaitingAlert, err error) {
 	if err != nil {
 		return a, err
 	}
-	var m alerts.Message
-	err = json.Unmarshal(message, &m)
-	a.Finding = m.Finding
+	err = json.Unmarshal(message, &a.Last)
 	return a, err
 }

@@ -34,6 +34,7 @@ type StudyRecord struct {
 	Failed     int
 
 	Reason    string // of the outcome
+	Score     *Score // that it rests on; nil where no model was asked
 	DecidedAt time.Time
 	Alerts    []AlertRecord // in the order in which they were raised
 }
@@ -42,6 +43,15 @@ type StudyRecord struct {
 // for: in the spool, or removed after every destination had confirmed it.
 func (r StudyRecord) Balances() bool {
 	return r.Missing == 0 && r.Instances == r.Durable+r.Removed
+}
+
+// Score is what the study rule gave, and what it was held against.
+type Score struct {
+	Score float64
+	// Threshold and OperatingPoint are 0 and empty in outcomes of releases that did not
+	// say them.
+	Threshold      float64
+	OperatingPoint string
 }
 
 // LegCount is how far a study has come on its way to one destination.
@@ -107,7 +117,9 @@ const (
 			count(*) FILTER (WHERE i.state IN ('removing', 'removed')),
 			count(*) FILTER (WHERE f.state = 'classified'), count(*) FILTER (WHERE f.state = 'ineligible'),
 			count(*) FILTER (WHERE f.state = 'failed'),
-			coalesce(CAST(s.outcome_message AS TEXT) ->> 'reason', ''), s.decided_at
+			coalesce(CAST(s.outcome_message AS TEXT) ->> 'reason', ''), CAST(s.outcome_message AS TEXT) ->> 'score',
+			coalesce(CAST(s.outcome_message AS TEXT) ->> 'threshold', 0), coalesce(CAST(s.outcome_message AS TEXT) ->> 'operating_point', ''),
+			s.decided_at
 		FROM studies s LEFT JOIN instances i ON i.study_id = s.id LEFT JOIN findings f ON f.instance_id = i.id
 		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
 
@@ -155,9 +167,15 @@ func readStudies(ctx context.Context, tx *sql.Tx, f Filter) ([]StudyRecord, erro
 }
 
 func scanStudyRecord(row scanner) (r StudyRecord, err error) {
+	var score sql.NullFloat64
+	var held Score
 	err = row.Scan(&r.StudyInstanceUID, &r.Pseudonym, &r.Revision, (*instant)(&r.FirstReceived), (*instant)(&r.LastReceived),
 		&r.Outcome, &r.AlertID, &r.Instances, &r.Pending, &r.Durable, &r.Missing, &r.Removed,
-		&r.Classified, &r.Ineligible, &r.Failed, &r.Reason, (*instant)(&r.DecidedAt))
+		&r.Classified, &r.Ineligible, &r.Failed, &r.Reason, &score, &held.Threshold, &held.OperatingPoint, (*instant)(&r.DecidedAt))
+	if score.Valid {
+		held.Score = score.Float64
+		r.Score = &held
+	}
 	return r, err
 }
 

@@ -30,6 +30,7 @@ type weighing struct {
 	unseen     map[string]int // those of them in a series of the stacks, but for slices without a head
 	failed     map[string]int // failed ones
 	acquiredAt time.Time      // earliest known
+	point      string         // operating point of the model; empty without one
 }
 
 // stale says whether another model has classified a slice than the one in service.
@@ -81,6 +82,7 @@ func weigh(model *Model, findings []spool.Finding) weighing {
 	if model == nil {
 		return w
 	}
+	w.point = model.OperatingPoint
 	for i := range w.stacks {
 		s := &w.stacks[i]
 		evidence := make([]study.SliceEvidence, len(s.findings))
@@ -191,6 +193,7 @@ func (r *run) alert(s spool.Study, w *weighing) *alerts.Message {
 	m := &alerts.Message{
 		Site: r.Site, Device: r.Device, Study: r.identify(s),
 		Finding: decision.Leading.Class.String(), Score: decision.Score,
+		Threshold: decision.Threshold, OperatingPoint: w.point,
 		Models:     named(key.Models),
 		AcquiredAt: key.AcquiredAt, ReceivedAt: key.ReceivedAt, DetectedAt: r.now(),
 	}
@@ -226,7 +229,7 @@ func (r *run) conclude(s spool.Study, findings []spool.Finding, model *Model) sp
 	}
 	if w.counts.Classified > 0 && w.leading != nil {
 		m.Models = named(model.Classifier.Models())
-		m.Score = w.leading.decision.Score
+		m.Score, m.Threshold, m.OperatingPoint = w.leading.decision.Score, w.leading.decision.Threshold, w.point
 	}
 	if m.Outcome == alerts.Positive {
 		d.Alert = r.alert(s, &w)

@@ -19,8 +19,9 @@ import (
 // Model is what looks at slices and what decides from them; both come from the
 // same manifests.
 type Model struct {
-	Classifier infer.Classifier
-	Rule       *study.Rule
+	Classifier     infer.Classifier
+	Rule           *study.Rule
+	OperatingPoint string // whose thresholds Rule has, by its name
 }
 
 // Service gives the model that looks at slices, where that may change.
@@ -256,7 +257,8 @@ func (r *run) raiseAlert(ctx context.Context, uid dicom.UID) error {
 		return err
 	}
 	r.Log.Info("hemorrhage suspected, not for diagnosis; alert raised", "study", s.Pseudonym, "alert", verdict.AlertID,
-		"finding", w.leading.decision.Leading.Class, "score", w.leading.decision.Score, "slices", w.counts.Classified)
+		"finding", w.leading.decision.Leading.Class, "score", w.leading.decision.Score, "threshold", w.leading.decision.Threshold,
+		"operating_point", w.point, "slices", w.counts.Classified)
 	return nil
 }
 
@@ -295,7 +297,11 @@ func (r *run) concludeStudy(ctx context.Context, s spool.Study) error {
 	if d.Outcome.Outcome == alerts.Failed {
 		level = slog.LevelWarn
 	}
-	r.Log.Log(ctx, level, "study decided, not for diagnosis", "study", s.Pseudonym, "outcome", d.Outcome.Outcome, "reason", d.Outcome.Reason,
+	var score []any // where a model was asked
+	if o := d.Outcome; len(o.Models) > 0 {
+		score = []any{"score", o.Score, "threshold", o.Threshold, "operating_point", o.OperatingPoint}
+	}
+	r.Log.With(score...).Log(ctx, level, "study decided, not for diagnosis", "study", s.Pseudonym, "outcome", d.Outcome.Outcome, "reason", d.Outcome.Reason,
 		"received", d.Outcome.Counts.Received, "classified", d.Outcome.Counts.Classified,
 		"ineligible", d.Outcome.Counts.Ineligible, "failed", d.Outcome.Counts.Failed,
 		"alert", verdict.AlertID, "alert_message", verdict.Type, "closed", verdict.Closed)

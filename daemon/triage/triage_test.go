@@ -193,7 +193,7 @@ func newBench(t *testing.T, change func(*Triage)) *bench {
 	model := &fakeModel{hash: strings.Repeat("ab", 32), over: make(chan struct{})}
 	t.Cleanup(func() { close(model.over) })
 	b.triage = &Triage{
-		Spool: b.spool, Model: &Model{Classifier: model, Rule: newRule()},
+		Spool: b.spool, Model: &Model{Classifier: model, Rule: newRule(), OperatingPoint: "balanced"},
 		Gate: Gate{RefuseImageTypes: []string{"LOCALIZER", "SECONDARY", "DERIVED"}},
 		Site: "north", Device: "ct1",
 		Workers: 3, Quiet: 60 * time.Millisecond, Timeout: 5 * time.Second, Retry: 20 * time.Millisecond, Log: log,
@@ -419,7 +419,7 @@ func TestPromise5_AlertAtTheDecidingSlice(t *testing.T) {
 	m := b.nextAlert() // while the association is open
 	want := alerts.Message{
 		AlertID: alerts.ID("ct1", b.spool.Pseudonym(uid), 1), Seq: 1, Type: alerts.TypeNew, Site: "north", Device: "ct1",
-		Study: alerts.Study{InstanceUID: uid}, Finding: "subdural", Score: 0.8, KeyImage: m.KeyImage,
+		Study: alerts.Study{InstanceUID: uid}, Finding: "subdural", Score: 0.8, Threshold: 0.5, OperatingPoint: "balanced", KeyImage: m.KeyImage,
 		Models:     []alerts.Model{{Name: "fake", SHA256: strings.Repeat("ab", 32)}},
 		AcquiredAt: m.AcquiredAt, ReceivedAt: m.ReceivedAt, DetectedAt: m.DetectedAt,
 	}
@@ -433,8 +433,15 @@ func TestPromise5_AlertAtTheDecidingSlice(t *testing.T) {
 	b.settled(uid)
 	b.spool.AssociationClosed("association", true)
 	o := b.nextOutcome() // and not another alert before it
-	if o.Outcome != alerts.Positive || o.AlertID != m.AlertID || o.Finding != "subdural" || o.Counts.Classified != 10 {
+	if o.Outcome != alerts.Positive || o.AlertID != m.AlertID || o.Finding != "subdural" || o.Counts.Classified != 10 ||
+		o.Score != 0.8 || o.Threshold != 0.5 || o.OperatingPoint != "balanced" {
 		t.Errorf("outcome %+v", o)
+	}
+	for _, line := range []string{"alert raised", "study decided"} {
+		_, after, _ := strings.Cut(b.log.String(), line)
+		if said, _, _ := strings.Cut(after, "\n"); !strings.Contains(said, "threshold=0.5 operating_point=balanced") || !strings.Contains(said, "score=0.8") {
+			t.Errorf("the log says %q", said)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import "slices"
 // adjacent decides by the rule of that kind: the study is positive where a class is.
 func (r *Rule) adjacent(d *Decision, places []place) (positive bool) {
 	r.find(d, func(class int) Finding { return r.group(class, places) })
-	d.Score = float64(d.Leading.Score)
+	d.Score, d.Threshold = float64(d.Leading.Score), float64(r.threshold(d.Leading.Class))
 	return d.Leading.Positive
 }
 

@@ -18,7 +18,7 @@ const doubt = 1e-6
 // less, so that the score of an incomplete stack may fall as well. What holds is the
 // decision about the complete one.
 func (r *Rule) evidence(d *Decision, places []place) (positive bool) {
-	d.Score = r.score(places)
+	d.Score, d.Threshold = r.score(places), r.study
 	positive = d.Places > 0 && d.Score >= r.study
 	r.find(d, func(class int) Finding { return r.highest(class, places, positive) })
 	if positive && len(d.Leading.Slices) == 0 {

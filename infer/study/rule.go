@@ -107,6 +107,9 @@ type Decision struct {
 	// Score is that of the study, 0..1: of kind adjacent Leading's, of kind evidence
 	// the probability of any hemorrhage that all slices together amount to.
 	Score float64
+	// Threshold is what Score was held against: that of the study or, of kind adjacent,
+	// that of Leading's class.
+	Threshold float64
 	// Leading is the finding farthest above its threshold or, when none is
 	// positive, the one nearest to it. Its KeySlice is -1 where nothing was seen. Of a
 	// positive study it always has a class and a key slice; of kind evidence it need
@@ -197,7 +200,7 @@ func (r *Rule) reason(d Decision, positive bool) string {
 		return evidenceReason(d, positive, r.study)
 	}
 	if positive {
-		return fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.2f; not for diagnosis",
+		return fmt.Sprintf("suspected %s hemorrhage in %d of %d neighbouring slices at or above %.4g; not for diagnosis",
 			d.Leading.Class, len(d.Leading.Slices), r.rule.Of, r.threshold(d.Leading.Class))
 	}
 	return fmt.Sprintf("no class reached its threshold in %d of %d neighbouring slices among %d; not for diagnosis", r.rule.Slices, r.rule.Of, d.Places)

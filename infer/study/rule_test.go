@@ -96,7 +96,7 @@ func TestEvaluateLeading(t *testing.T) {
 	if lead.Class != infer.Subdural || lead.Score != 0.75 || lead.KeySlice != 4 || !slices.Equal(lead.Slices, []int{4, 5, 6}) {
 		t.Errorf("leading is %+v", lead)
 	}
-	if !strings.Contains(d.Reason, "3 of 3 neighbouring slices at or above 0.60") {
+	if !strings.Contains(d.Reason, "3 of 3 neighbouring slices at or above 0.6;") || d.Threshold != float64(float32(0.6)) || d.Score != 0.75 {
 		t.Errorf("reason %q", d.Reason)
 	}
 	if sah := d.Findings[4]; !sah.Positive || sah.Score != 0.31 || sah.KeySlice != 8 {
