@@ -15,7 +15,7 @@ import (
 )
 
 // Check looks at what the configuration says of this machine: the files it names
-// must be there and fit to read. Each problem has its key, none a line.
+// must be there and fit to read. Each problem has its key; Placed gives it its line.
 func Check(c *Config) Problems {
 	var ps Problems
 	if dir := nearestDir(c.Spool.Dir); dir != "" {

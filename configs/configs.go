@@ -45,6 +45,14 @@ type Config struct {
 	ONNXRuntime  ONNXRuntime   `mapstructure:"onnxruntime"`
 	Alerts       Alerts        `mapstructure:"alerts"`
 	Monitor      Monitor       `mapstructure:"monitor"`
+
+	file *file // nil where there is none: the defaults
+}
+
+// file is where the keys of a configuration stand.
+type file struct {
+	name string
+	at   map[string]place
 }
 
 // Log says what is written and how.
@@ -232,7 +240,29 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, d.problems
 	}
 	c.fill()
+	if data != nil {
+		c.file = &file{name, d.at}
+	}
 	return c, nil
+}
+
+// Placed gives problems that were found with the configuration in use their place in
+// its file, and their order: that of the key or, where the file does not have it, of
+// the nearest section around it.
+func (c *Config) Placed(ps Problems) Problems {
+	if c.file == nil {
+		return ps
+	}
+	placed := make(Problems, len(ps))
+	for i, p := range ps {
+		if p.File == "" {
+			p.File = c.file.name
+			p.Line, p.Column = nearestPlace(c.file.at, p.Key)
+		}
+		placed[i] = p
+	}
+	placed.sort()
+	return placed
 }
 
 // fill derives what the reference says is derived.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"ichwatch/configs"
 )
@@ -81,7 +82,7 @@ func TestReferenceLoadsAsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(configs.Default(), c); diff != "" {
+	if diff := cmp.Diff(configs.Default(), c, cmpopts.IgnoreUnexported(configs.Config{})); diff != "" {
 		t.Errorf("-default +reference:\n%s", diff)
 	}
 }
@@ -164,7 +165,7 @@ alerts:
 	want.Alerts.MQTT.Broker = "tls://mqtt.example.org:8883"
 	want.Alerts.MQTT.ClientID = "ichwatch-north-ct1"
 	want.Alerts.Escalation = []configs.Escalation{{After: 90 * time.Second}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(configs.Config{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -278,6 +279,31 @@ func TestCheck(t *testing.T) {
 		if strings.HasPrefix(p.Key, "triage") || strings.HasPrefix(p.Key, "onnxruntime") {
 			t.Errorf("without triage still checked: %v", p)
 		}
+	}
+}
+
+// What is found with a configuration in use is told with its line; the defaults have
+// none.
+func TestPlaced(t *testing.T) {
+	c, err := configs.Parse("site.yaml", []byte("site: north\ntriage:\n  models: [/a, /b]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := configs.Problems{
+		{Key: "dicom.tls.key_file", Wrong: "x"},
+		{Key: "triage.operating_point", Wrong: "y"},
+		{Key: "triage.models[1]", Wrong: "z"},
+		{File: "other", Line: 1, Key: "site", Wrong: "its own"},
+	}
+	want := "other:1:0: site: its own\nsite.yaml:2:1: triage.operating_point: y\nsite.yaml:3:16: triage.models[1]: z\nsite.yaml: dicom.tls.key_file: x"
+	if got := c.Placed(found).Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := configs.Default().Placed(found[:1]).Error(); got != "dicom.tls.key_file: x" {
+		t.Error(got)
+	}
+	if c, err := configs.Parse("odd.yaml", []byte("\"\": 1\n\"-\": 2\nfile: {name: x}\n")); err == nil {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -61,5 +61,5 @@ func nearestSyntax(word string) string {
 	for _, ts := range dicom.TransferSyntaxes() {
 		keywords = append(keywords, ts.Keyword)
 	}
-	return nearest(word, keywords)
+	return Nearest(word, keywords)
 }

@@ -146,7 +146,7 @@ func (d *document) section(path string, n *yaml.Node, t reflect.Type) (settings 
 			settings[key.Value] = v
 		}
 	}
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		key := f.Tag.Get("mapstructure")
 		if _, given := seen[key]; !given && f.Tag.Get("must") != "" {
 			d.add(Problem{Line: n.Line, Column: n.Column, Key: join(path, key), Wrong: "is missing", Allowed: "it must " + f.Tag.Get("must")})
@@ -247,7 +247,7 @@ func (d *document) unknown(path string, key *yaml.Node, t reflect.Type) {
 	case slices.Contains(secretWords, strings.ToLower(key.Value)):
 		p.Wrong, p.Allowed = "would put a secret into this file", "secrets in files of their own, named by the keys that end in _file"
 	default:
-		if p.Suggestion = nearest(key.Value, siblings); p.Suggestion == "" {
+		if p.Suggestion = Nearest(key.Value, siblings); p.Suggestion == "" {
 			p.Suggestion = elsewhere(key.Value)
 		}
 		if p.Suggestion == "" {
@@ -354,13 +354,24 @@ func (d *document) reject(key, value string, e *valueError) {
 	if holdsSecret(key) {
 		p.Value = ""
 	}
+	p.Line, p.Column = nearestPlace(d.at, key)
+	d.add(p)
+}
+
+// nearestPlace is that of key or of the nearest section around it that stands in the
+// file; 0 where none does.
+func nearestPlace(all map[string]place, key string) (line, column int) {
 	for k := key; k != ""; k = parent(k) {
-		if at, ok := d.at[k]; ok {
-			p.Line, p.Column = at.line, at.column
-			break
+		if at, ok := all[k]; ok {
+			return at.line, at.column
 		}
 	}
-	d.add(p)
+	return 0, 0
+}
+
+// fieldsOf are those of a section that are keys.
+func fieldsOf(t reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return !f.IsExported() })
 }
 
 // rejected says whether key, or a section or list around it, is wrong already.
@@ -397,7 +408,7 @@ func quoteKey(s string) string {
 // keysOf lists the keys of one section in the order of the schema.
 func keysOf(t reflect.Type) []string {
 	var keys []string
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		keys = append(keys, f.Tag.Get("mapstructure"))
 	}
 	return keys
@@ -407,7 +418,7 @@ func keysOf(t reflect.Type) []string {
 // the list: "destinations.address".
 func allKeys(t reflect.Type, path string) []string {
 	var keys []string
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		key, ft := join(path, f.Tag.Get("mapstructure")), f.Type
 		keys = append(keys, key)
 		if ft.Kind() == reflect.Slice {
@@ -422,7 +433,7 @@ func allKeys(t reflect.Type, path string) []string {
 
 func fieldOf(t reflect.Type, key *yaml.Node) (reflect.StructField, bool) {
 	if key.Kind == yaml.ScalarNode {
-		for _, f := range reflect.VisibleFields(t) {
+		for _, f := range fieldsOf(t) {
 			if f.Tag.Get("mapstructure") == key.Value {
 				return f, true
 			}
@@ -450,7 +461,7 @@ func sampleOf(path string, t reflect.Type) map[string]any {
 		return nil
 	}
 	first := list[0].(map[string]any)
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		if f.Tag.Get("must") != "" {
 			delete(first, f.Tag.Get("mapstructure"))
 		}

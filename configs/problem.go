@@ -101,8 +101,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// nearest returns the candidate that word is probably a misspelling of, or "".
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate that word is probably a misspelling of, or "".
+func Nearest(word string, candidates []string) string {
 	// One edit in three letters: enough for a swap in a short word, too little
 	// to turn one word into another.
 	best, bound := "", max(1, min(4, len(word)/3))+1

@@ -114,8 +114,8 @@ func TestNearest(t *testing.T) {
 		"ae_titel": "ae_title", "aetitle": "ae_title", "AE_Title": "ae_title", "listne": "listen",
 		"max_pdus": "max_pdu", "colour": "", "x": "", strings.Repeat("a", 1000): "",
 	} {
-		if got := nearest(word, keys); got != want {
-			t.Errorf("nearest(%.20q) = %q, want %q", word, got, want)
+		if got := Nearest(word, keys); got != want {
+			t.Errorf("Nearest(%.20q) = %q, want %q", word, got, want)
 		}
 	}
 }

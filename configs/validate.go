@@ -248,7 +248,7 @@ func written(value any) string {
 
 func (d *document) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		d.reject(key, value, &valueError{"is not known", strings.Join(allowed, ", "), nearest(value, allowed)})
+		d.reject(key, value, &valueError{"is not known", strings.Join(allowed, ", "), Nearest(value, allowed)})
 	}
 }
 

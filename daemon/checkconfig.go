@@ -48,7 +48,7 @@ allowed but seldom meant. Exits 0 where it found nothing wrong. Without FILE it 
 			var models *ensemble.Ensemble
 			if !slices.ContainsFunc(problems, aboutModels) {
 				var wrong configs.Problems
-				if models, err = app.ReadModels(cfg.Triage); errors.As(err, &wrong) {
+				if models, err = app.ReadModels(cfg); errors.As(err, &wrong) {
 					problems = append(problems, wrong...)
 				}
 			}
@@ -58,7 +58,7 @@ allowed but seldom meant. Exits 0 where it found nothing wrong. Without FILE it 
 				}
 			}
 			if len(problems) > 0 {
-				verdict := reported(cmd, problems)
+				verdict := reported(cmd, cfg.Placed(problems))
 				if len(problems.Fatal()) == 0 {
 					return fmt.Errorf("%w: the daemon starts all the same, without a model, and studies end as FAILED", verdict)
 				}

@@ -121,6 +121,16 @@ func (k *known) examine(cmd *cobra.Command, e *ensemble.Ensemble, o onnx.Options
 
 // ensemble puts the models of the call together.
 func (k *known) ensemble() (*ensemble.Ensemble, error) {
+	e, err := k.together()
+	if unknown, ok := errors.AsType[*manifest.UnknownPointError](err); ok {
+		if meant := configs.Nearest(unknown.Name, manifest.PointNames(unknown.Points)); meant != "" {
+			err = fmt.Errorf("%w; did you mean %q?", err, meant)
+		}
+	}
+	return e, err
+}
+
+func (k *known) together() (*ensemble.Ensemble, error) {
 	if len(k.models) == 0 {
 		m, err := manifest.LoadFS(models.Phantom(), "the phantom model in this program")
 		if err != nil {

@@ -39,7 +39,7 @@ start. Under systemd it reports readiness and feeds the watchdog.`,
 			// Before anything is made on the disk. What is left is a model that cannot be loaded, with which the
 			// daemon starts and of which it tells.
 			if fatal := configs.Check(cfg).Fatal(); len(fatal) > 0 {
-				return reported(cmd, fatal)
+				return reported(cmd, cfg.Placed(fatal))
 			}
 			log, err := newLog(cmd.ErrOrStderr(), cfg.Log)
 			if err != nil {

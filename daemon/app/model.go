@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"ichwatch/configs"
 	"ichwatch/daemon/triage"
@@ -24,9 +25,10 @@ type model struct {
 var errNoModel = errors.New("none is configured")
 
 // ReadModels reads and verifies the models that a configuration names and puts them together at its operating point; nil
-// where none is wanted. Its error is a configs.Problems with what is wrong with each of them, or with them together: one
-// that does not load leaves none.
-func ReadModels(t configs.Triage) (*ensemble.Ensemble, error) {
+// where none is wanted. Its error is a configs.Problems with what is wrong with each of them, or with them together, in
+// the lines of the configuration: one that does not load leaves none.
+func ReadModels(cfg *configs.Config) (*ensemble.Ensemble, error) {
+	t := cfg.Triage
 	if !t.Enabled || len(t.Models) == 0 {
 		return nil, nil
 	}
@@ -44,22 +46,47 @@ func ReadModels(t configs.Triage) (*ensemble.Ensemble, error) {
 		members = append(members, m)
 	}
 	if len(wrong) > 0 {
-		return nil, wrong
+		return nil, cfg.Placed(wrong)
 	}
 	e, err := ensemble.New(t.OperatingPoint, members...)
 	if err != nil {
-		key := "triage.models"
 		if _, unknown := errors.AsType[*manifest.UnknownPointError](err); unknown || errors.Is(err, ensemble.ErrNoCommonPoint) {
-			key = "triage.operating_point"
+			wrong = append(wrong, wrongPoint(t.OperatingPoint, members, err))
+		} else {
+			note("triage.models", err)
 		}
-		note(key, err)
-		return nil, wrong
+		return nil, cfg.Placed(wrong)
 	}
 	return e, nil
 }
 
+// wrongPoint says which operating points could be in use.
+func wrongPoint(name string, members []*manifest.Manifest, err error) configs.Problem {
+	common := ensemble.CommonPoints(members)
+	p := configs.Problem{
+		Key: "triage.operating_point", Value: name, Wrong: "is no operating point of " + called(members),
+		Allowed: strings.Join(common, ", "), Suggestion: configs.Nearest(name, common), Err: err,
+	}
+	if name == "" {
+		p.Wrong, p.Suggestion = "is empty, and the defaults of "+called(members)+" differ", ""
+	}
+	if len(common) == 0 {
+		p.Wrong, p.Allowed = "cannot be set: "+called(members)+" have none in common", "models of one kind in triage.models"
+	}
+	return p
+}
+
+// called are the names of models.
+func called(members []*manifest.Manifest) string {
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, " and ")
+}
+
 func loadModel(cfg *configs.Config) *model {
-	e, err := ReadModels(cfg.Triage)
+	e, err := ReadModels(cfg)
 	if err != nil {
 		return &model{err: err}
 	}

@@ -87,6 +87,17 @@ func New(point string, members ...*manifest.Manifest) (*Ensemble, error) {
 	return e, nil
 }
 
+// CommonPoints are the names of the operating points that all members have, in the
+// order of the first.
+func CommonPoints(members []*manifest.Manifest) []string {
+	names := manifest.PointNames(members[0].OperatingPoints)
+	for _, m := range members[1:] {
+		has := manifest.PointNames(m.OperatingPoints)
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(has, name) })
+	}
+	return names
+}
+
 // fit looks whether m may join those before it.
 func fit(before []*manifest.Manifest, m *manifest.Manifest) error {
 	first := before[0]

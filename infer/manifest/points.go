@@ -94,17 +94,19 @@ type UnknownPointError struct {
 	Points []OperatingPoint // those that there are
 }
 
-// Error lists the points with what may be expected of each.
+// Error names the points that there are; what may be expected of each stands in the
+// manifest and on the card.
 func (e *UnknownPointError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s has no operating point %q; it has", e.Where, e.Name)
-	for i, o := range e.Points {
-		if i > 0 {
-			b.WriteByte(';')
-		}
-		fmt.Fprintf(&b, " %s (%s)", o.Name, o.Describe())
+	return fmt.Sprintf("%s has no operating point %q; it has %s", e.Where, e.Name, strings.Join(PointNames(e.Points), ", "))
+}
+
+// PointNames are the names of operating points, in their order.
+func PointNames(points []OperatingPoint) []string {
+	var names []string
+	for _, o := range points {
+		names = append(names, o.Name)
 	}
-	return b.String()
+	return names
 }
 
 // Point finds an operating point by its name; the empty name is the model's
