@@ -38,6 +38,13 @@ func (p *place) find(cmd *cobra.Command) error {
 	return nil
 }
 
+// nowhere reports that the configuration has no destination; false where it was not
+// read.
+func (p *place) nowhere() bool { return p.cfg != nil && len(p.cfg.Destinations) == 0 }
+
+// nowhereWords say what that means.
+const nowhereWords = "no destination is configured: studies are kept here and sent nowhere"
+
 // reader opens the spool for reading, whether or not a daemon holds it.
 func (p *place) reader(ctx context.Context, cmd *cobra.Command) (*spool.Reader, error) {
 	if err := p.find(cmd); err != nil {

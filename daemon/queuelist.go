@@ -46,7 +46,12 @@ changes nothing. CSV and JSON list each leg.`,
 			if err := errors.Join(err, r.Close()); err != nil {
 				return err
 			}
-			return writeLegs(cmd.OutOrStdout(), as, each, legs)
+			if err := writeLegs(cmd.OutOrStdout(), as, each, legs); err != nil || !at.nowhere() {
+				return err
+			}
+			// Beside the list, not in what a program reads.
+			_, err = fmt.Fprintln(cmd.ErrOrStderr(), "ichwatch: note: "+nowhereWords)
+			return err
 		},
 	}
 	at.flags(cmd)

@@ -147,6 +147,7 @@ type outlook struct {
 	Missing     int             `json:"missing"`
 	Quarantined int             `json:"quarantined"` // files
 	Queues      []queue         `json:"queues"`
+	Nowhere     bool            `json:"no_destinations,omitempty"` // no destination is configured: studies go nowhere
 	Slices      backlog         `json:"slices"`   // to be analysed
 	Messages    backlog         `json:"messages"` // for the broker
 	Alerts      []openAlert     `json:"open_alerts"`
@@ -218,6 +219,7 @@ func (q *inquiry) look(cmd *cobra.Command) (*outlook, error) {
 			return nil, err
 		}
 	}
+	o.Nowhere = q.nowhere() || o.Daemon != nil && len(o.Daemon.Destinations) == 0
 	o.judge(q.warning, q.critical)
 	return o, nil
 }

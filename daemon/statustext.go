@@ -31,6 +31,9 @@ func (o *outlook) write(out io.Writer, as format) error {
 	for _, q := range o.Queues {
 		line("to "+q.Destination, "%s", o.queue(q))
 	}
+	if o.Nowhere {
+		line("destinations", nowhereWords)
+	}
 	line("analysis", "%s wait%s; %s", count(o.Slices.Waiting, "slice", "slices"), o.oldest(o.Slices), o.model())
 	line("broker", "%s; %s wait%s", o.broker(), count(o.Messages.Waiting, "message", "messages"), o.oldest(o.Messages))
 	line("open alerts", "%d; suspected findings, not for diagnosis", len(o.Alerts))
