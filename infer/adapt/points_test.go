@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,6 +65,55 @@ func TestThresholdsAreTheRecipes(t *testing.T) {
 		if got, err := g.Choose(&d); err != nil || !maps.Equal(got.Thresholds, c.Thresholds) || got.StudyThreshold != c.StudyThreshold {
 			t.Errorf("case %d, %v: %+v (%v), want %v, study %v", i, g, got, err, c.Thresholds, c.StudyThreshold)
 		}
+	}
+}
+
+// The recipe raises the same thresholds to keep operating points in order, and says
+// it in the same words.
+func TestOrderIsTheRecipes(t *testing.T) {
+	text, err := os.ReadFile("testdata/orders.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Calm   [][]float64
+		Bleeds []bool
+		Scores [][]float64
+		Points []manifest.OperatingPoint
+		Lifted []string
+	}
+	if err := json.Unmarshal(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	lifts := 0
+	for i, c := range cases {
+		d := assess.Data{Classes: infer.Classes()}
+		if c.Points[0].StudyThreshold > 0 {
+			d.StudyThreshold = 0.5
+		}
+		for _, p := range c.Calm {
+			d.Slices = append(d.Slices, assess.Slice{Probabilities: p})
+		}
+		for row, bleeds := range c.Bleeds {
+			study := assess.Study{Scores: c.Scores[row], Score: c.Scores[row][0], Outcome: assess.Negative}
+			study.Truth.Shows[infer.Epidural] = bleeds
+			d.Studies = append(d.Studies, study)
+		}
+		points, lifted, err := choose(Goals(), &d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for _, l := range lifted {
+			said = append(said, l.String())
+		}
+		if !reflect.DeepEqual(points, c.Points) || !slices.Equal(said, c.Lifted) {
+			t.Errorf("case %d:\n%+v\n%q\nwant\n%+v\n%q", i, points, said, c.Points, c.Lifted)
+		}
+		lifts += len(lifted)
+	}
+	if len(cases) < 6 || lifts < 3 {
+		t.Errorf("%d cases, %d thresholds raised", len(cases), lifts)
 	}
 }
 

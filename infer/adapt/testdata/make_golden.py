@@ -1,4 +1,4 @@
-"""thresholds.json: what the training recipe makes of some predictions, for the test of its twin in Go.
+"""thresholds.json and orders.json: what the training recipe makes of some predictions, for the test of its twin in Go.
 
 Needs numpy, scipy:
 
@@ -50,5 +50,31 @@ cases = [
     case(9, 30, 12, 5, {"study_specificity": 0.5, "slice_specificity": 0.5}, EVIDENCE),
     case(10, 7, 5, 3, {"study_specificity": 1.0, "slice_specificity": 1.0}, EVIDENCE),
 ]
-lines = ",\n".join(json.dumps(c) for c in cases)
-(here / "thresholds.json").write_text(f"[\n{lines}\n]\n")
+
+
+GOALS = [
+    {"name": "sensitive", "study_sensitivity": 0.97, "slice_specificity": 0.85},
+    {"name": "balanced", "study_sensitivity": 0.92, "slice_specificity": 0.90},
+    {"name": "specific", "study_specificity": 0.95, "slice_specificity": 0.95},
+]
+
+
+def order(seed: int, apart: float, rule: dict) -> dict:
+    """Three points of a small set whose bleeding studies lie `apart` from the others: thresholds are raised where it is
+    clean."""
+    rng = np.random.default_rng(seed)
+    p = np.round(rng.beta(1, 6, (60, 6)), 4)
+    bleeds = np.arange(26) >= 14
+    scores = np.round(np.clip(rng.beta(1, 8, (26, 6)) / 2 + apart * bleeds[:, None], 0, 1), 4)
+    points = [{"name": g["name"], **metrics.choose_point(p, scores, bleeds, CLASSES, g, rule)} for g in GOALS]
+    lifted = metrics.raise_in_order(points)
+    return {"calm": p.tolist(), "bleeds": bleeds.tolist(), "scores": scores.tolist(), "points": points, "lifted": lifted}
+
+
+def write(name: str, cases: list[dict]) -> None:
+    lines = ",\n".join(json.dumps(c) for c in cases)
+    (here / name).write_text(f"[\n{lines}\n]\n")
+
+
+write("thresholds.json", cases)
+write("orders.json", [order(s, apart, rule) for s, apart in ((1, 0.4), (2, 0.0), (3, 0.2)) for rule in (ADJACENT, EVIDENCE)])

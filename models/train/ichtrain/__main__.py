@@ -41,8 +41,10 @@ def main() -> int:
     step("pointing", "Whether the class activation maps fall on bleeds painted into held-out patients.")
     s = step("export", "Best weights to model.onnx and manifest.yaml, thresholds from the validation studies.")
     s.add_argument("--out", type=Path, help="model folder (default models/RECIPE)")
+    s.add_argument("--keep", action="store_true", help="keep the weights that lie there; write the manifest alone")
     s = step("quantise", "The int8 variant, judged on the held-out patients; written only where it loses little.")
     s.add_argument("--out", type=Path, help="model folder (default models/RECIPE-int8)")
+    s.add_argument("--keep", action="store_true", help="keep the weights that lie there; write manifest and card alone")
     s.add_argument("--most", type=float, default=0.01, help="AUC that it may lose at most (default %(default)s)")
     s = step("card", "Assess the exported model on the test studies, and on ct-ich where prepared; write MODEL_CARD.md.")
     s.add_argument("--out", type=Path)
@@ -83,7 +85,7 @@ def main() -> int:
     elif a.step == "export":
         from .export import export
 
-        export(recipe, work, a.out or HERE.parent / recipe["name"])
+        export(recipe, work, a.out or HERE.parent / recipe["name"], a.keep)
     elif a.step == "stress":
         from .stress import stress
 
@@ -95,7 +97,7 @@ def main() -> int:
     elif a.step == "quantise":
         from .quantise import quantise
 
-        quantise(recipe, work, a.out or HERE.parent / (recipe["name"] + "-int8"), a.most, a.workers)
+        quantise(recipe, work, a.out or HERE.parent / (recipe["name"] + "-int8"), a.most, a.workers, a.keep)
     elif a.step == "card":
         if "transfer" in recipe["stages"]:
             from .patientcard import card

@@ -17,7 +17,7 @@ import yaml
 
 from . import folds, metrics
 from .data import Set
-from .export import cached_predictions, rule_words, thresholds_words
+from .export import cached_predictions, rule_words
 from .recipe import write_atomically
 
 
@@ -81,6 +81,8 @@ def slice_table(f: dict) -> str:
 
 def finding_table(f: dict, classes: list[str]) -> str:
     columns = ["negative", *classes[1:]]
+    if f["studies"]["not analysed"]:
+        columns.append("not analysed")
     lines = ["| study shows | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for kind in sorted(f["studies"]["findings"], key=lambda k: classes.index(k) if k in classes else 99):
         row = f["studies"]["findings"][kind]
@@ -115,8 +117,7 @@ def proportion(v: list) -> str:
 
 def write(recipe: dict, manifest: dict, size: int, data: Set, split: dict, figures: dict, real: Set | None, check: Set | None) -> str:
     f, rule = figures["phantom"], manifest["study_rule"]
-    default = manifest["operating_point"]
-    words = thresholds_words(next(o for o in recipe["operating_points"] if o["name"] == default), rule, "on its studies")
+    default, words = manifest["operating_point"], manifest["provenance"]["thresholds"]
     parts = f"""# {manifest["name"]}
 
 **Trained on synthetic studies only. For demonstration and commissioning. It must never be used on patients, not even as
@@ -148,13 +149,13 @@ two subtypes shares the softmax target evenly between them, and counts as positi
 
 ## Figures on held-out synthetic studies
 
-Test split, operating point `{default}`; 95 % intervals in brackets: bootstrap over studies for AUC, Wilson for proportions. Synthetic studies are
+Test split, {len(np.unique(data.study[split["test"]]))} studies, operating point `{default}`; in brackets 95 % intervals over studies. Synthetic studies are
 far easier than patients: these figures say that the software works, and nothing about hospitals.
 
 {slice_table(f)}
 
-`any` is scored by 1 - p(normal) for the AUC, and positive where any class reaches its threshold. The thresholds were
-chosen on the validation split: {words}. The most probable class is right on
+`any` is scored by 1 - p(normal) for the AUC, and positive where any class reaches its threshold. How the thresholds were
+chosen: {words}. The most probable class is right on
 {number(f["accuracy"])} of the slices. Of {f["doubtful"][0]} slices with less than 20 mm² of blood, {f["doubtful"][1]} were called a hemorrhage.
 
 Whole studies under the study rule: sensitivity {proportion(f["studies"]["sensitivity"])}; specificity

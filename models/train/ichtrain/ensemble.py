@@ -31,16 +31,18 @@ def together(members: list[HeldOut]) -> HeldOut:
     return HeldOut(first.data, first.fold, mean_log_odds(np.stack([m.probabilities for m in members])))
 
 
-def choose_together(members: list[HeldOut], slices: np.ndarray, rule: dict, point: dict) -> dict:
+def choose_together(members: list[HeldOut], slices: np.ndarray, rule: dict, goals: list[dict]) -> list[dict]:
     """Each member's own thresholds, averaged: a site that takes two models has only what their manifests say."""
-    chosen = [choose(m, slices, rule, point) for m in members]
 
     def mean(values: list[float]) -> float:
         return float(mean_log_odds(np.array(values)))
 
-    out: dict = {"thresholds": {c: mean([t["thresholds"][c] for t in chosen]) for c in chosen[0]["thresholds"]}}
-    if "study_threshold" in chosen[0]:
-        out["study_threshold"] = mean([t["study_threshold"] for t in chosen])
+    out = []
+    for chosen in zip(*(choose(m, slices, rule, goals) for m in members)):
+        point: dict = {"thresholds": {c: mean([t["thresholds"][c] for t in chosen]) for c in chosen[0]["thresholds"]}}
+        if "study_threshold" in chosen[0]:
+            point["study_threshold"] = mean([t["study_threshold"] for t in chosen])
+        out.append(point)
     return out
 
 
@@ -52,10 +54,9 @@ def ensemble(recipes: list[dict], works: list[Path]) -> None:
     if any(r["manifest"]["study_rule"] != rule for r in recipes):
         raise SystemExit("the recipes have different study rules: their models cannot answer together")
     h = together(members)
-    points = [
-        {"name": o["name"], "expected": judge(h, m, lambda there, o=o: choose_together(members, there, rule, o))}
-        for o in recipes[0]["operating_points"]
-    ]
+    goals = recipes[0]["operating_points"]
+    expected = judge(h, m, lambda there: choose_together(members, there, rule, goals))
+    points = [{"name": o["name"], "expected": e} for o, e in zip(goals, expected)]
     figures = {"members": [r["name"] for r in recipes], "auc": aucs(h, rule), "operating_points": points}
     for w in works:
         write_atomically(w / "run" / FILE, json.dumps(figures, indent=1))

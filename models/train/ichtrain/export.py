@@ -37,7 +37,7 @@ ATTRIBUTION = (
 )
 CROSS_VALIDATION = (
     "five-fold cross-validation by patient on ct-ich (82 patients of one hospital, 36 with a hemorrhage), thresholds of "
-    "each fold from the other four; other hospitals will differ"
+    "each fold from the other four, intervals over patients; other hospitals will differ"
 )
 
 
@@ -121,10 +121,12 @@ def choose_points(recipe: dict, data: Set, indices: np.ndarray, p: np.ndarray) -
     rule = recipe["manifest"]["study_rule"]
     scores = np.array([metrics.study_scores(data.position[indices][k], p[k], rule) for k in members])
     calm = p[kept & data.labels[indices, 0]]
-    return [
+    points = [
         {"name": o["name"], **metrics.choose_point(calm, scores, data.study_bleeds[studies], data.classes, o, rule)}
         for o in recipe["operating_points"]
     ]
+    print(*metrics.raise_in_order(points), sep="\n")
+    return points
 
 
 def thresholds_words(o: dict, rule: dict, on: str) -> str:
@@ -200,12 +202,19 @@ def write_folder(recipe: dict, folder: Path, name: str, model: bytes, points: li
         "intended_use": use,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "model.onnx", model)
+    if kept(folder) != model:
+        write_atomically(folder / "model.onnx", model)
     write_atomically(folder / "manifest.yaml", manifest_text(manifest))
     print(f"{folder.name}: model.onnx {len(model) / 1e6:.2f} MB")
     for o in points:
         study = o["expected"]["study"] if "expected" in o else "not stated"
         print(f"{o['name']}: thresholds {json.dumps(o['thresholds'])} {o.get('study_threshold', '')}; expected of studies: {study}")
+
+
+def kept(folder: Path) -> bytes | None:
+    """The weights that lie in a model folder."""
+    path = folder / "model.onnx"
+    return path.read_bytes() if path.exists() else None
 
 
 def trained(recipe: dict, run: Path) -> Network:
@@ -215,7 +224,8 @@ def trained(recipe: dict, run: Path) -> Network:
     return net
 
 
-def export(recipe: dict, work: Path, folder: Path) -> None:
+def exported(recipe: dict, work: Path) -> bytes:
+    """ONNX bytes of the trained network, checked on a sample of what it learnt from."""
     patients = "transfer" in recipe["stages"]
     net = trained(recipe, work / "run" / ("all" if patients else "pretrain"))
     m = recipe["manifest"]
@@ -224,6 +234,13 @@ def export(recipe: dict, work: Path, folder: Path) -> None:
     data = Set(work / (PATIENTS if patients else PHANTOM), recipe)
     sample = torch.stack([pre.windows(data.square(i)) for i in range(0, len(data), max(1, len(data) // 60))])
     print("largest differences:", check(net, model, sample))
+    return model
+
+
+def export(recipe: dict, work: Path, folder: Path, keep: bool = False) -> None:
+    """Writes the model folder; with keep around the weights that lie there."""
+    patients, m = "transfer" in recipe["stages"], recipe["manifest"]
+    model = (kept(folder) if keep else None) or exported(recipe, work)
     points, studies = patient_points(work) if patients else synthetic_points(recipe, work, model)
     provenance = {
         "data": ATTRIBUTION if patients else "synthetic studies written by `ichwatch phantom`; no patient data",

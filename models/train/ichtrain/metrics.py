@@ -47,7 +47,7 @@ def bootstrap(study: np.ndarray, figure, rounds: int = 1000, seed: int = 7) -> d
     }
 
 
-def wilson(hits: int, n: int) -> tuple[float, float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float, float]:
     """Proportion with its 95 % interval."""
     if n == 0:
         return math.nan, math.nan, math.nan
@@ -55,6 +55,25 @@ def wilson(hits: int, n: int) -> tuple[float, float, float]:
     p, d = hits / n, 1 + z * z / n
     centre, half = (p + z * z / (2 * n)) / d, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
     return p, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share(right: np.ndarray, study: np.ndarray, rounds: int = 2000, seed: int = 7) -> tuple[float, float, float]:
+    """Share of `right` with its 95 % interval over studies: slices of one head are no independent trials. Whole studies
+    drawn with replacement or, where each counts once or all draws agree, Wilson's with as many trials as there are studies.
+    Go function assess.Share does the same."""
+    if len(right) == 0:
+        return math.nan, math.nan, math.nan
+    names, at = np.unique(study, return_inverse=True)
+    n = len(names)
+    hits, of = np.bincount(at, right, n), np.bincount(at, minlength=n)
+    value = float(hits.sum() / of.sum())
+    if n < len(right):
+        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), rounds)
+        low, high = np.percentile((drawn @ hits) / (drawn @ of), (2.5, 97.5))
+        if low < high:
+            return value, min(float(low), value), max(float(high), value)
+    _, low, high = wilson(value * n, n)
+    return value, min(low, value), max(high, value)
 
 
 def choose_point(calm: np.ndarray, scores: np.ndarray, bleeds: np.ndarray, classes: list[str], point: dict, rule: dict) -> dict:
@@ -108,6 +127,27 @@ def choose_study_threshold(scores: np.ndarray, bleeds: np.ndarray, point: dict) 
         if step / steps <= highest:  # the product was rounded
             step += 1
     return min(max(step, 1), steps - 1) / steps
+
+
+def raise_in_order(points: list[dict]) -> list[str]:
+    """Raises thresholds of operating points that lie below those of the point before, and says which: points come by
+    rising thresholds, and who asks for fewer alerts must not get more. On a small clean set a threshold far below that of a
+    sensitivity keeps the wanted specificity. Go package infer/adapt does the same."""
+    said = []
+
+    def raised(point: dict, before: dict, of: str, value: float, least: float) -> float:
+        if value < least:
+            said.append(
+                f"{point['name']}: the threshold of {of} would be {value:.4g}, below that of {before['name']}; raised to it, {least:.4g}"
+            )
+        return max(value, least)
+
+    for before, point in zip(points, points[1:]):
+        if "study_threshold" in point:
+            point["study_threshold"] = raised(point, before, "studies", point["study_threshold"], before["study_threshold"])
+        for c, value in point["thresholds"].items():
+            point["thresholds"][c] = raised(point, before, c, value, before["thresholds"][c])
+    return said
 
 
 @dataclass
@@ -220,8 +260,8 @@ def decide(positions: np.ndarray, probabilities: np.ndarray, manifest: dict, poi
 
 
 def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, point: dict) -> dict:
-    """Figures of the slices `indices` of data at an operating point, with 95 % intervals: bootstrap over studies for AUC,
-    Wilson for proportions."""
+    """Figures of the slices `indices` of data at an operating point, with 95 % intervals over studies. A study that is not
+    analysed raises no alert, and counts as missed where it bleeds."""
     classes, thresholds = data.classes, point["thresholds"]
     kept = ~data.doubtful[indices]
     labels, study, q = data.labels[indices][kept], data.study[indices][kept], p[kept]
@@ -237,12 +277,12 @@ def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, point:
             "positive": int(truth.sum()),
             "negative": int((~truth).sum()),
             "auc": [aucs[name], *intervals[name]],
-            "sensitivity": wilson(int((flagged & truth).sum()), int(truth.sum())),
-            "specificity": wilson(int((~flagged & ~truth).sum()), int((~truth).sum())),
+            "sensitivity": share(flagged[truth], study[truth]),
+            "specificity": share(~flagged[~truth], study[~truth]),
         }
     hit = q.argmax(1)
     right = labels[np.arange(len(q)), hit]
-    out["accuracy"] = wilson(int(right.sum()), len(right))
+    out["accuracy"] = share(right, study)
     doubtful = data.doubtful[indices]
     out["doubtful"] = [int(doubtful.sum()), int((p[doubtful].argmax(1) > 0).sum())]
 
@@ -254,12 +294,10 @@ def assess(data: Set, indices: np.ndarray, p: np.ndarray, manifest: dict, point:
     for s in np.unique(data.study[indices]):
         m = data.study[indices] == s
         d = decide(data.position[indices][m], p[m], manifest, point)
-        if not d.analysed:
-            unanalysed += 1
-            continue
+        unanalysed += not d.analysed
         kind, bleeds = data.kinds[s], bool(data.study_bleeds[s])
         row = table.setdefault(kind, {})
-        found = d.finding if d.positive else "negative"
+        found = d.finding if d.positive else "negative" if d.analysed else "not analysed"
         row[found] = row.get(found, 0) + 1
         tally = bleeding if bleeds else calm
         tally[1] += 1

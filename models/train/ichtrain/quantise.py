@@ -20,9 +20,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from . import folds
-from .crossval import HeldOut, aucs, operating_point
+from .crossval import HeldOut, aucs, operating_points
 from .data import Set
-from .export import ATTRIBUTION, CROSS_VALIDATION, PATIENT_USE, predict, to_onnx, trained, write_folder
+from .export import ATTRIBUTION, CROSS_VALIDATION, PATIENT_USE, kept, predict, to_onnx, trained, write_folder
 from .patientcard import int8_card
 from .preprocess import Preprocessor
 from .recipe import write_atomically
@@ -68,9 +68,9 @@ def quantised(model: bytes, data: Set, indices: np.ndarray, manifest: dict) -> b
         return onnx.load(small).SerializeToString()
 
 
-def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) -> None:
-    """Writes folder (a model of its own) unless int8 loses more than `most` AUC of any hemorrhage or of any subtype that
-    15 patients or more have; run/int8.json says what it lost either way."""
+def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int, keep: bool = False) -> None:
+    """Writes folder (a model of its own, with keep around the weights that lie there) unless int8 loses more than `most`
+    AUC of any hemorrhage or of any subtype that 15 patients or more have; run/int8.json says what it lost either way."""
     m, run = recipe["manifest"], work / "run"
     data = Set(work / PATIENTS, recipe)
     fold_of = folds.deal(data, recipe["seed"])
@@ -92,16 +92,17 @@ def quantise(recipe: dict, work: Path, folder: Path, most: float, threads: int) 
         lost[name] = round(a[name][0] - b[name][0], 4)
     judged = [n for n in lost if n in ("any", "patient") or patients.get(n, 0) >= 15]
     shipped = max(lost[n] for n in judged) <= most
-    write_atomically(run / "int8.json", json.dumps({"lost": lost, "judged": judged, "auc": b, "shipped": shipped}, indent=1))
     print("AUC lost:", lost, "- within the limit" if shipped else f"- more than {most}: not shipped")
+    said = {"lost": lost, "judged": judged, "auc": b, "shipped": shipped}
     if not shipped:
+        write_atomically(run / "int8.json", json.dumps(said, indent=1))
         return
-    small = quantised(
+    small = (kept(folder) if keep else None) or quantised(
         to_onnx(trained(recipe, run / "all"), len(m["windows"]), size), data, rng.choice(len(data), CALIBRATION, replace=False), m
     )
+    write_atomically(run / "int8.json", json.dumps({**said, "bytes": len(small)}, indent=1))
     points = []
-    for o in recipe["operating_points"]:
-        point = operating_point(after, m, o)
+    for point in operating_points(after, m, recipe["operating_points"]):
         stated = {k: point["expected"][k] for k in ("slice", "study")}
         points.append({**point, "expected": {"protocol": CROSS_VALIDATION, **stated}})
     provenance = {

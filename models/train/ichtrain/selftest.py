@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 
 from . import folds, imagenet, metrics, paint
 from .augment import rotated
-from .card import points_rows
+from .card import finding_table, points_rows
 from .data import targets
 from .densenet import DenseNet121
 from .export import check, manifest_text, rule_words, to_onnx
@@ -239,6 +240,49 @@ def test_thresholds_of_studies_and_of_slices() -> None:
         assert quiet <= kept < quiet + 0.02, (goal, kept)
     for near, key, want in ((0.99999, "study_specificity", 0.9999), (0.00001, "study_sensitivity", 0.0001)):
         assert metrics.choose_study_threshold(np.full(4, near), np.arange(4) < 2, {key: 1}) == want
+
+
+def test_shares_have_intervals_over_studies() -> None:
+    right = np.arange(40) % 3 > 0
+    once = metrics.share(right, np.arange(40))
+    assert np.allclose(once, metrics.wilson(int(right.sum()), 40)), once
+    often = metrics.share(np.repeat(right, 20), np.repeat(np.arange(40), 20))
+    assert often[0] == once[0] and often[2] - often[1] > 0.8 * (once[2] - once[1]), (once, often)
+    assert np.allclose(metrics.share(np.ones(60, bool), np.arange(60) // 6), metrics.wilson(10, 10)), "ten studies are ten trials"
+    assert np.isnan(metrics.share(right[:0], right[:0])).all()
+
+
+def test_undecided_studies_raise_no_alert() -> None:
+    """Six studies of three slices each: too few to be negative. Two of those that bleed score enough to be positive."""
+    study = np.repeat(np.arange(6), 3)
+    bleeds = np.arange(6) < 4
+    labels = np.column_stack([~bleeds[study], bleeds[study]])
+    data = SimpleNamespace(
+        classes=["normal", "a"], study=study, labels=labels, doubtful=np.zeros(18, bool), position=np.arange(18) * 5.0,
+        kinds=["a" if b else "normal" for b in bleeds], study_bleeds=bleeds,
+    )  # fmt: skip
+    p = np.where(study < 2, 0.9, 0.1)
+    rule = {"kind": "adjacent", "slices": 2, "of": 3, "minimum_slices": 8, "maximum_gap_mm": 15}
+    manifest = {"classes": data.classes, "study_rule": rule}
+    f = metrics.assess(data, np.arange(18), np.column_stack([1 - p, p]), manifest, {"thresholds": {"a": 0.5}})["studies"]
+    assert f["sensitivity"][3:] == [2, 4] and f["specificity"][3:] == [2, 2] and f["not analysed"] == 4, f
+    assert f["findings"] == {"a": {"a": 2, "not analysed": 2}, "normal": {"not analysed": 2}}, f
+    assert "| normal | 0 | 0 | 2 |" in finding_table({"studies": f}, data.classes)
+
+
+def test_operating_points_are_in_order() -> None:
+    points = [
+        {"name": "a", "thresholds": {"x": 0.1, "y": 0.2}, "study_threshold": 0.3},
+        {"name": "b", "thresholds": {"x": 0.2, "y": 0.2}, "study_threshold": 0.4},
+        {"name": "c", "thresholds": {"x": 0.15, "y": 0.5}, "study_threshold": 0.35},
+    ]
+    said = metrics.raise_in_order(points)
+    assert [p["study_threshold"] for p in points] == [0.3, 0.4, 0.4] and points[2]["thresholds"] == {"x": 0.2, "y": 0.5}
+    assert said == [
+        "c: the threshold of studies would be 0.35, below that of b; raised to it, 0.4",
+        "c: the threshold of x would be 0.15, below that of b; raised to it, 0.2",
+    ], said
+    assert metrics.raise_in_order(points) == []
 
 
 def test_thresholds_reach_what_the_point_asks_for() -> None:
