@@ -88,8 +88,12 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 		strengthList(s.FoldStrengths), s.Unit, studies, strings.Join(goals, ", "))
 	p("Of %d slices run through the new model, the logits lie within %.1g of head times features, and the mean of each activation map plus its bias within %.1g of the logit.", s.Recomputed.Slices, s.Recomputed.Logits, s.Recomputed.Maps)
 
+	who := "who"
+	if s.Unit == "study" {
+		who = "that"
+	}
 	p("## What it does not say")
-	p("The figures hold for these %s. They say nothing of other scanners, of another hospital, or of the same one after a change of protocol. Assess the model on %s that came later: `ichwatch assess --model FOLDER --labels LABELS DIR`.", units, units)
+	p("The figures hold for these %s. They say nothing of other scanners, of another hospital, or of the same one after a change of protocol. Assess the model on %s %s came later: `ichwatch assess --model FOLDER --labels LABELS DIR`.", units, units, who)
 	_, err := io.WriteString(w, strings.TrimRight(b.String(), "\n")+"\n")
 	return err
 }

@@ -106,7 +106,7 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 		"To keep the operating points in order, specific: the threshold of studies would be 0.125, below that of balanced; raised to it, 0.25.\n",
 		"Before and after alike, 9 of the studies could not be decided; they raise no alert, and count as missed where they bleed: study 0, which bleeds: NOT-ANALYSED, too few; study 1: NOT",
 		"; study 7, before only: NOT-ANALYSED, too few; and 1 more in adaptation.json.\n",
-		"| infinite | 0.5000 |\n| 0.1 | 0.6250 |\n\nFor", "(0.1, infinite)", "within 2e-06", "ichwatch assess --model",
+		"| infinite | 0.5000 |\n| 0.1 | 0.6250 |\n\nFor", "(0.1, infinite)", "within 2e-06", "on studies that came later: `ichwatch assess --model",
 	} {
 		if !strings.Contains(card.String(), part) {
 			t.Errorf("%q is not in the card:\n%s", part, &card)
