@@ -168,8 +168,8 @@ func (a *adaptation) tell(w io.Writer, s *adapt.Summary) error {
 		}
 		fmt.Fprintf(&b, "  %-18s %v\n", name, o.Expected.Study)
 	}
-	for _, l := range s.Lifted {
-		fmt.Fprintf(&b, "to keep the operating points in order, %v\n", l)
+	for _, words := range s.LiftedWords() {
+		fmt.Fprintf(&b, "to keep the operating points in order, %s\n", words)
 	}
 	if words := s.UndecidedWords(); words != "" {
 		fmt.Fprintf(&b, "%s\n", words)

@@ -34,8 +34,8 @@ func (s *Summary) Card(w io.Writer, intendedUse string) error {
 	p("## Operating points")
 	p("Sensitivity / specificity of the model before, on these very slices, and what is to be expected of each operating point of the adapted one: %s. The default is %s.", s.Points[0].Expected.Protocol, s.DefaultPoint)
 	s.points(&b)
-	for _, l := range s.Lifted {
-		p("To keep the operating points in order, %v.", l)
+	for _, words := range s.LiftedWords() {
+		p("To keep the operating points in order, %s.", words)
 	}
 	if words := s.UndecidedWords(); words != "" {
 		p("Before and after alike, %s.", words)

@@ -103,11 +103,18 @@ func (s *Summary) Describe(r *Result) {
 }
 
 // LiftedWords says which thresholds were raised to keep the operating points in
-// order.
+// order, in a sentence for each point.
 func (s *Summary) LiftedWords() []string {
 	var words []string
+	point := ""
 	for _, l := range s.Lifted {
-		words = append(words, l.String())
+		what := fmt.Sprintf("%s %.4g in place of %.4g", l.Of, l.To, l.From)
+		if l.Point == point {
+			words[len(words)-1] += ", " + what
+			continue
+		}
+		point = l.Point
+		words = append(words, fmt.Sprintf("%s takes thresholds of %s that lie above its own: %s", l.Point, l.Below, what))
 	}
 	return words
 }

@@ -89,7 +89,7 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 			o.Thresholds[c] = 0.25
 		}
 	}
-	s.Lifted = []Lift{{"specific", "studies", 0.125, 0.25, "balanced"}}
+	s.Lifted = []Lift{{"specific", "studies", 0.125, 0.25, "balanced"}, {"specific", "subdural", 0.25, 0.5, "balanced"}}
 	for i := range 9 {
 		s.Undecided = append(s.Undecided, Undecided{fmt.Sprintf("study %d", i), "NOT-ANALYSED, too few", i == 0, true, i < 7})
 	}
@@ -103,7 +103,7 @@ func TestSummaryIsWrittenDown(t *testing.T) {
 		"| studies | 20: 14 with a hemorrhage, 6 without |", "| slices, any hemorrhage | 0.9", "| studies, subdural | 0.", "**Worse than before: AUC",
 		"| epidural | 12 | 20 | fitted | 0.5 | 0.25 | 0.25 | 0.25 |", "| subarachnoid | 3 | 5 | as they were: fewer than 10 studies | 0.5 | 0.25 |",
 		"| | before | sensitive | balanced | specific |\n", "adapted one: so kept apart. The default is balanced.", "sensitive for a study sensitivity of 0.97",
-		"To keep the operating points in order, specific: the threshold of studies would be 0.125, below that of balanced; raised to it, 0.25.\n",
+		"To keep the operating points in order, specific takes thresholds of balanced that lie above its own: studies 0.25 in place of 0.125, subdural 0.5 in place of 0.25.\n",
 		"Before and after alike, 9 of the studies could not be decided; they raise no alert, and count as missed where they bleed: study 0, which bleeds: NOT-ANALYSED, too few; study 1: NOT",
 		"; study 7, before only: NOT-ANALYSED, too few; and 1 more in adaptation.json.\n",
 		"| infinite | 0.5000 |\n| 0.1 | 0.6250 |\n\nFor", "(0.1, infinite)", "within 2e-06", "on studies that came later: `ichwatch assess --model",
