@@ -148,8 +148,8 @@ type outlook struct {
 	Quarantined int             `json:"quarantined"` // files
 	Queues      []queue         `json:"queues"`
 	Nowhere     bool            `json:"no_destinations,omitempty"` // no destination is configured: studies go nowhere
-	Slices      backlog         `json:"slices"`   // to be analysed
-	Messages    backlog         `json:"messages"` // for the broker
+	Slices      backlog         `json:"slices"`                    // to be analysed
+	Messages    backlog         `json:"messages"`                  // for the broker
 	Alerts      []openAlert     `json:"open_alerts"`
 }
 
