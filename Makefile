@@ -20,8 +20,8 @@ export CGO_ENABLED := 1
 # the binary then does not know its revision.
 export GOFLAGS := $(GOFLAGS) -buildvcs=$(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo true || echo false)
 
-# The library that `make runtime` leaves. It is handed over in the recipes and
-# not exported: fetch.sh reads the same variable as the place to copy from.
+# The library that `make runtime` leaves, handed over in the recipes. The same
+# variable, where it is set outside, names a copy for it to take.
 RUNTIME := $(abspath bin/libonnxruntime.so.1)
 
 .PHONY: help
@@ -34,11 +34,11 @@ build: ## bin/ichwatch (needs Go and a C compiler)
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ichwatch ./daemon
 
 .PHONY: runtime
-runtime: ## bin/libonnxruntime.so.1, fetched once and verified by its hash
-	@bash infer/onnx/fetch.sh bin
+runtime: build ## bin/libonnxruntime.so.1, fetched once and verified by its hash
+	@bin/ichwatch runtime install --dir bin --from "$${ICHWATCH_ONNXRUNTIME:-}" --sha256 "$${ICHWATCH_ONNXRUNTIME_SHA256:-}" >/dev/null
 
 .PHONY: demo
-demo: runtime build ## the daemon, a scanner, a PACS and a broker, live in this terminal
+demo: runtime ## the daemon, a scanner, a PACS and a broker, live in this terminal
 	@ICHWATCH_ONNXRUNTIME='$(RUNTIME)' bin/ichwatch demo $(ARGS)
 
 .PHONY: peers
@@ -47,7 +47,7 @@ peers: ## the real programs that the tests talk to: DCMTK, Orthanc, pynetdicom, 
 
 # The race detector changes what is allocated: those tests run once more without it.
 .PHONY: test
-test: runtime peers build lint ## everything: unit, race, peers, scripts; lists what was skipped
+test: runtime peers lint ## everything: unit, race, peers, scripts; lists what was skipped
 	@export ICHWATCH_REQUIRE_PEERS=1 ICHWATCH_ONNXRUNTIME='$(RUNTIME)'; { \
 		go test -race -count=1 -timeout $(TEST_TIMEOUT) -json ./... ./.ci/testreport; \
 		go test -count=1 -json -run Allocates ./infer/...; \

@@ -101,7 +101,7 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		statusCommand(), ledgerCommand(), queueCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		statusCommand(), ledgerCommand(), queueCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
 		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
 	)
 	markUsageErrors(root)

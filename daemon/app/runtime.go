@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 
 	"ichwatch/configs"
+	"ichwatch/infer/onnx/install"
 )
 
-// runtimeName is the file that infer/onnx/fetch.sh leaves.
-const runtimeName = "libonnxruntime.so.1"
+// runtimeName is the file that `ichwatch runtime install` leaves.
+const runtimeName = install.Name
 
 // FindRuntime looks for ONNX Runtime where no configuration names it: $ICHWATCH_ONNXRUNTIME, beside the program, and
 // where the configuration's default expects it.
@@ -33,5 +34,5 @@ func FindRuntime() (string, error) {
 			return "", fmt.Errorf("look for ONNX Runtime: %w", err)
 		}
 	}
-	return "", fmt.Errorf("ONNX Runtime is not there (looked for %q); `make runtime` fetches it, or name a copy in ICHWATCH_ONNXRUNTIME", candidates)
+	return "", fmt.Errorf("ONNX Runtime is not there (looked for %q); `ichwatch runtime install` fetches it, or name a copy in ICHWATCH_ONNXRUNTIME", candidates)
 }

@@ -18,7 +18,7 @@ type Library struct {
 	Path    string
 	SHA256  string // lower-case hex
 	Version string // "1.24.1"; empty where the file does not say
-	Known   string // where it comes from, when it is a build that fetch.sh installs; else empty
+	Known   string // where it comes from, when it is a build that package install fetches; else empty
 }
 
 // minimumMinor: the API of ONNX Runtime 1.24 is what the wrapper was built for.
@@ -36,7 +36,7 @@ var knownProviders = map[string]string{
 	"ef6071798a339038ad66c428fb1a809cf8e499bffc3b6870e4e8bc4f4c6a6320": "libonnxruntime_providers_tensorrt.so",
 }
 
-// knownBuilds are the libraries that fetch.sh pins, by SHA-256.
+// knownBuilds are the libraries of the npm package that package install fetches, by SHA-256.
 var knownBuilds = map[string]string{
 	"53ef1ac028dd1b05554b8da28d9159eb3876f99868193d2aaa6e67f0243c23d4": "onnxruntime-node 1.24.1, x64",
 	"7954e8bdedb497f830c6a679e818d98399b7f4d81ade1126c3e0be74d28111ab": "onnxruntime-node 1.24.1, arm64",

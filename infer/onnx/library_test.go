@@ -94,20 +94,3 @@ func TestUsable(t *testing.T) {
 		}
 	}
 }
-
-// fetch.sh and the loader know the same libraries.
-func TestFetchPinsTheKnownBuilds(t *testing.T) {
-	script, err := os.ReadFile("fetch.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pins := regexp.MustCompile(`pinned=([0-9a-f]{64})\n`).FindAllSubmatch(script, -1)
-	if len(pins) != len(knownBuilds) {
-		t.Errorf("fetch.sh pins %d libraries, %d are known", len(pins), len(knownBuilds))
-	}
-	for _, p := range pins {
-		if knownBuilds[string(p[1])] == "" {
-			t.Errorf("fetch.sh pins %s, which is not known", p[1])
-		}
-	}
-}

@@ -30,11 +30,11 @@ func TestMain(m *testing.M) {
 func libraryPath(tb testing.TB) string {
 	tb.Helper()
 	path := os.Getenv("ICHWATCH_ONNXRUNTIME")
-	if path == "" || filepath.Ext(path) == ".tgz" {
+	if path == "" {
 		path = filepath.Join("..", "..", "bin", "libonnxruntime.so.1")
 	}
 	if _, err := os.Stat(path); err != nil {
-		const how = "ONNX Runtime is missing: infer/onnx/fetch.sh bin, or ICHWATCH_ONNXRUNTIME=<libonnxruntime.so.1>"
+		const how = "ONNX Runtime is missing: make runtime, or ICHWATCH_ONNXRUNTIME=<libonnxruntime.so.1>"
 		if os.Getenv("ICHWATCH_REQUIRE_PEERS") != "" {
 			tb.Fatal(how)
 		}
