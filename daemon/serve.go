@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/spf13/cobra"
 
 	"ichwatch/configs"
@@ -23,7 +26,8 @@ func serveCommand() *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Runs the daemon until SIGTERM or SIGINT, then drains: objects under way finish,
 idle associations are aborted, what is queued stays in the spool for the next
-start. Under systemd it reports readiness and feeds the watchdog.`,
+start. Under systemd it reports readiness, feeds the watchdog, and takes over the
+sockets that a socket unit holds open.`,
 		Example: "  ichwatch serve --config /etc/ichwatch/ichwatch.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -45,7 +49,14 @@ start. Under systemd it reports readiness and feeds the watchdog.`,
 			if err != nil {
 				return err
 			}
-			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version, Hook: hook})
+			sockets, err := activation.Listeners()
+			if err != nil {
+				return fmt.Errorf("sockets of systemd: %w", err)
+			}
+			if slices.Contains(sockets, nil) {
+				return errors.New("sockets of systemd: ichwatch.socket may hold ListenStream= with ports alone")
+			}
+			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version, Hook: hook, Sockets: sockets})
 			if err != nil {
 				return err
 			}

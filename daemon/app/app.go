@@ -40,6 +40,9 @@ type Options struct {
 	Log     *slog.Logger // required
 	Version string
 	Hook    func(step string) // spool.Options.Hook; nil in production
+	// Sockets are listeners that somebody opened for us and keeps open while we are not there (systemd.socket(5)). Each
+	// must be one that the configuration asks for.
+	Sockets []net.Listener
 }
 
 // App is the daemon.
@@ -136,7 +139,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	if err != nil {
 		return nil, err
 	}
-	if err := a.open(); err != nil {
+	if err := a.open(o.Sockets); err != nil {
 		return nil, err
 	}
 	if cfg.Monitor.Listen != "" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"ichwatch/dimse"
@@ -21,8 +22,8 @@ type door struct {
 }
 
 // open opens the doors that the configuration asks for: dicom.listen, and without TLS beside it
-// dicom.tls.plain_listen.
-func (a *App) open() error {
+// dicom.tls.plain_listen. Of sockets it takes those that are open already.
+func (a *App) open(sockets []net.Listener) error {
 	config := (*tls.Config)(nil)
 	if a.tls != nil {
 		var also []*x509.Certificate
@@ -41,13 +42,38 @@ func (a *App) open() error {
 		if d.address == "" {
 			continue
 		}
-		ln, err := net.Listen("tcp", d.address)
+		ln, err := inherited(d.address, &sockets)
+		if ln == nil && err == nil {
+			ln, err = net.Listen("tcp", d.address)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.key, err)
 		}
 		a.doors = append(a.doors, door{d.key, ln, d.tls})
 	}
+	if len(sockets) > 0 {
+		// A scanner that came there would wait for ever.
+		return fmt.Errorf("ichwatch.socket holds %s open, which is none of the addresses in the configuration (dicom.listen is %q): set it with `systemctl edit ichwatch.socket`, where an empty ListenStream= goes before the new one",
+			sockets[0].Addr(), a.cfg.DICOM.Listen)
+	}
 	return nil
+}
+
+// inherited takes from sockets the one that listens at address, or returns nil.
+func inherited(address string, sockets *[]net.Listener) (net.Listener, error) {
+	want, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	for i, ln := range *sockets {
+		have, ok := ln.Addr().(*net.TCPAddr)
+		everywhere := ok && have.IP.IsUnspecified() && (want.IP == nil || want.IP.IsUnspecified())
+		if ok && have.Port == want.Port && (everywhere || have.IP.Equal(want.IP)) {
+			*sockets = slices.Delete(*sockets, i, i+1)
+			return ln, nil
+		}
+	}
+	return nil, nil
 }
 
 // serve answers at every door until ctx ends and the associations are drained.
