@@ -82,9 +82,15 @@ bench: runtime ## every benchmark
 throughput: ## slices/s in and out beside DCMTK and Orthanc; on an idle machine
 	@go test -run '^$$' -bench '^BenchmarkThroughput$$' -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) ./daemon/app
 
+.PHONY: deb
+deb: ## dist/ichwatch_VERSION_{amd64,arm64}.deb (arm64 needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)
+	@systemd/deb/build.sh amd64 '$(VERSION)' dist
+	@systemd/deb/build.sh arm64 '$(VERSION)' dist
+
 .PHONY: lint
 lint: ## go vet, gofumpt, staticcheck
 	go vet ./... ./.ci/testreport
+	go -C systemd/deb vet ./...
 	@unformatted=$$(go tool gofumpt -l .); \
 	[ -z "$$unformatted" ] || { echo "not formatted (go tool gofumpt -w FILE):"; echo "$$unformatted"; exit 1; } >&2
 	go tool staticcheck ./... ./.ci/testreport

@@ -102,7 +102,7 @@ device.`,
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
 		statusCommand(), ledgerCommand(), queueCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
-		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(),
+		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(), manCommand(),
 	)
 	markUsageErrors(root)
 	return root
