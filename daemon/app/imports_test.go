@@ -57,6 +57,9 @@ var may = map[string][]string{
 	// Offline: the station's way of looking at slices, without its line.
 	"daemon/labelled": {"daemon/triage", "daemon/spool", "dimse/...", "infer/...", "alerts/..."},
 
+	// Tests of what is installed.
+	"systemd": {},
+
 	"dimse/...":  {},
 	"infer/...":  {},
 	"alerts/...": {},
