@@ -179,11 +179,19 @@ func (p *people) repeated() int {
 	return n
 }
 
-// holds compares the ledger's record of a study with what the people were told of it.
-func (p *people) holds(r spool.StudyRecord) (wrong []string) {
+// holds compares the ledger's record of a study with what has to become of it and what the people were told of it.
+func (p *people) holds(r spool.StudyRecord, want alerts.Outcome) (wrong []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	study := string(r.StudyInstanceUID)
+	// A study whose sender seems to have broken off is never called negative.
+	torso := want == alerts.Negative && r.Outcome == alerts.NotAnalysed && !r.Released
+	if r.Outcome != want && !torso {
+		wrong = append(wrong, fmt.Sprintf("its outcome is %s (%s) instead of %s", r.Outcome, r.Reason, want))
+	}
+	if raised := len(r.Alerts); (raised == 1) != (want == alerts.Positive) || raised > 1 {
+		wrong = append(wrong, fmt.Sprintf("%d alerts were raised, and its outcome is to be %s", raised, want))
+	}
 	if len(p.outcomes[study]) == 0 {
 		wrong = append(wrong, "nobody was told its outcome "+string(r.Outcome))
 	} else if last := p.outcomes[study][len(p.outcomes[study])]; !strings.Contains(last, `"outcome":"`+string(r.Outcome)+`"`) {

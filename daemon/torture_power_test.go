@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,31 +20,54 @@ type powerDisk struct{ image, mount string }
 
 const powerMount = "loop,data=writeback,noauto_da_alloc,commit=300"
 
-// newPowerDisk skips the test where it may not be done: it takes root, a loop device and mkfs.ext4.
-func newPowerDisk(t *testing.T) *powerDisk {
+// newExt4 makes a file system in a file and mounts it. It skips the test where that may not be done: it takes root, a loop
+// device and mkfs.ext4.
+func newExt4(t *testing.T, options string) (image, mount string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("cutting the power of a disk takes root")
+		t.Skip("mounting a disk takes root")
 	}
 	mkfs, err := exec.LookPath("mkfs.ext4")
 	if err != nil {
-		t.Skip("cutting the power of a disk takes mkfs.ext4")
+		t.Skip("making a disk takes mkfs.ext4")
 	}
-	d := &powerDisk{image: filepath.Join(t.TempDir(), "disk"), mount: filepath.Join(t.TempDir(), "mnt")}
-	f, err := os.Create(d.image)
+	image, mount = filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "mnt")
+	f, err := os.Create(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(512<<20), f.Close(), os.Mkdir(d.mount, 0o700)); err != nil {
+	if err := errors.Join(f.Truncate(512<<20), f.Close(), os.Mkdir(mount, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(mkfs, "-q", "-F", d.image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	if err := perform(mkfs, "-q", "-F", image); err != nil {
+		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-o", powerMount, d.image, d.mount).CombinedOutput(); err != nil {
-		t.Skipf("a file cannot be mounted here: %v %s", err, out)
+	if err := perform("mount", "-o", options, image, mount); err != nil {
+		t.Skipf("a file cannot be mounted here: %v", err)
 	}
-	t.Cleanup(func() { _ = exec.Command("umount", d.mount).Run() }) // it is not mounted where again has failed
+	t.Cleanup(func() { _ = unmount(mount) }) // a test that has failed may have unmounted it
+	return image, mount
+}
+
+// unmount waits: a child that is being forked beside us holds our files for a moment.
+func unmount(mount string) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	err := perform("umount", mount)
+	for tries := 0; err != nil && tries < 500; tries++ {
+		if _, mounted := os.Stat(filepath.Join(mount, "lost+found")); mounted != nil {
+			break
+		}
+		<-tick.C
+		err = perform("umount", mount)
+	}
+	return err
+}
+
+func newPowerDisk(t *testing.T) *powerDisk {
+	t.Helper()
+	d := new(powerDisk)
+	d.image, d.mount = newExt4(t, powerMount)
 	// Is it what the comment says?
 	held, lost := filepath.Join(d.mount, "held"), filepath.Join(d.mount, "lost")
 	if err := os.WriteFile(held, []byte("synced"), 0o600); err != nil {
@@ -72,10 +96,15 @@ func (d *powerDisk) cut() error { return cutPower(d.mount) }
 
 // again is the machine after the cut, switched on.
 func (d *powerDisk) again() error {
-	for _, command := range [][]string{{"umount", d.mount}, {"mount", "-o", powerMount, d.image, d.mount}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%v: %w\n%s", command, err, out)
-		}
+	if err := unmount(d.mount); err != nil {
+		return err
+	}
+	return perform("mount", "-o", powerMount, d.image, d.mount)
+}
+
+func perform(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
 	}
 	return nil
 }

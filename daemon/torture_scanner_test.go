@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ichwatch/alerts"
 	"ichwatch/daemon/phantom"
 	"ichwatch/dimse"
 	"ichwatch/dimse/commitment"
@@ -23,20 +24,25 @@ type template struct {
 	study, series dicom.UID
 	uids          []dicom.UID
 	slices        [][]byte // data sets
+	outcome       alerts.Outcome
 }
 
 // newTemplates are bleeds that the shipped model suspects, a normal head, and a series that no model may see.
 func newTemplates(t *testing.T) (all []*template) {
 	t.Helper()
 	for _, o := range []phantom.Options{
-		{Seed: 3, Class: phantom.Intraparenchymal}, {Seed: 7, Class: phantom.Epidural}, {Seed: 11, Class: phantom.Normal},
+		{Seed: 9, Class: phantom.Intraparenchymal}, {Seed: 6, Class: phantom.Epidural}, {Seed: 1, Class: phantom.Normal},
 	} {
+		outcome := alerts.Positive
+		if o.Class == phantom.Normal {
+			outcome = alerts.Negative
+		}
 		o.Rows, o.Columns, o.Slices, o.SliceThickness, o.Plain = 128, 128, 10, 12, true
 		s, err := phantom.New(o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &template{study: s.StudyUID(), series: s.SeriesUID()}
+		m := &template{study: s.StudyUID(), series: s.SeriesUID(), outcome: outcome}
 		for i := range s.Slices() {
 			var b bytes.Buffer
 			if err := s.WriteDataSet(&b, i); err != nil {
@@ -46,11 +52,11 @@ func newTemplates(t *testing.T) (all []*template) {
 		}
 		all = append(all, m)
 	}
-	localizer := &template{study: all[2].study, series: all[2].series, uids: all[2].uids[:3]}
+	localizer := &template{study: all[2].study, series: all[2].series, uids: all[2].uids[:3], outcome: alerts.NotAnalysed}
 	for _, s := range all[2].slices[:3] {
 		localizer.slices = append(localizer.slices, bytes.ReplaceAll(s, []byte(`\AXIAL`), []byte(`\REFOR`)))
 	}
-	cut := &template{study: all[0].study, series: all[0].series, uids: all[0].uids}
+	cut := &template{study: all[0].study, series: all[0].series, uids: all[0].uids, outcome: alerts.Failed}
 	for _, s := range all[0].slices {
 		cut.slices = append(cut.slices, s[:len(s)-1000]) // within the pixels: it is stored and forwarded, and its analysis fails
 	}
@@ -84,8 +90,9 @@ type ct struct {
 	queue      []*shot // not acknowledged yet
 	acked      []*shot // since the last rest
 	shots      map[dicom.UID]*shot
-	tried      map[dicom.UID]int // how often each was begun
-	again      int               // in this life
+	expected   map[dicom.UID]alerts.Outcome // by study
+	tried      map[dicom.UID]int            // how often each was begun
+	again      int                          // in this life
 	total      int
 	toCommit   *commitment.Request // of what was acknowledged, in the next association
 	awaited    map[dicom.UID]int   // reports, by transaction: how many references
@@ -96,7 +103,7 @@ type ct struct {
 func newCT(t *testing.T, to string, rng *rand.Rand, templates []*template) *ct {
 	c := &ct{
 		t: t, to: to, templates: templates, rng: rand.New(rand.NewPCG(rng.Uint64(), 0)),
-		shots: map[dicom.UID]*shot{}, tried: map[dicom.UID]int{}, awaited: map[dicom.UID]int{}, perLife: map[dicom.UID]int{},
+		shots: map[dicom.UID]*shot{}, expected: map[dicom.UID]alerts.Outcome{}, tried: map[dicom.UID]int{}, awaited: map[dicom.UID]int{}, perLife: map[dicom.UID]int{},
 	}
 	c.addr = dimsetest.NewServer(t, c, func(s *dimse.Server) { s.AETitle, s.EventReports = "CT1", c }).Addr
 	return c
@@ -130,6 +137,7 @@ func (c *ct) examine() {
 	defer c.mu.Unlock()
 	c.studies++
 	m := c.templates[c.rng.IntN(len(c.templates))]
+	c.expected[renamed(m.study, c.studies, 1)] = m.outcome
 	for i, s := range m.slices {
 		uid := renamed(m.uids[i], c.studies, i+10)
 		data := bytes.Clone(s)
@@ -287,6 +295,13 @@ func (c *ct) acknowledged() []*shot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]*shot(nil), c.acked...)
+}
+
+// expects is what has to become of a study.
+func (c *ct) expects(study dicom.UID) alerts.Outcome {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.expected[study]
 }
 
 // sent is how many instances there ever were.

@@ -30,8 +30,9 @@ const (
 	tortureSeedEnv = "ICHWATCH_TORTURE_SEED"
 	lanesEnv       = "ICHWATCH_TORTURE_LANES"
 
-	shortTorture = 15 * time.Second
-	livesToRest  = 40 // lives between two times of rest
+	shortTorture = 30 * time.Second
+	livesToRest  = 20 // lives between two times of rest
+	atRest       = "at rest"
 
 	// patience is how long a daemon may work and not come to the step at which it is to end.
 	patience = 3 * time.Second
@@ -199,8 +200,8 @@ func (x *torture) ending() ending {
 		e.Step = []string{spool.StepJournalBegun + before, spool.StepJournalBegun}[x.rng.IntN(2)]
 		return e
 	}
-	if recovers := afterwards[x.last]; len(recovers) > 0 && x.rng.IntN(2) == 0 {
-		e.Step = recovers[x.rng.IntN(len(recovers))]
+	if steps := afterwards[x.last]; len(steps) > 0 && x.rng.IntN(2) == 0 {
+		e.Step = steps[x.rng.IntN(len(steps))]
 		return e
 	}
 	e.Step = x.results.wish(x.rng)
@@ -219,7 +220,7 @@ var ofEachSlice = []string{
 	spool.StepFinding + before, spool.StepFinding, spool.StepFileRemoved,
 }
 
-// afterwards are the steps of recovery to which a death leads.
+// afterwards are the steps to which a death leads: of recovery, and of the removal of what is done with.
 var afterwards = map[string][]string{
 	spool.StepCreated:          {spool.StepQuarantined, spool.StepRecovered + before, spool.StepRecovered},
 	spool.StepWritten:          {spool.StepQuarantined, spool.StepRecovered + before, spool.StepRecovered},
@@ -228,6 +229,8 @@ var afterwards = map[string][]string{
 	spool.StepDirectorySynced:  {spool.StepAdopted + before, spool.StepAdopted},
 	spool.StepIndexed + before: {spool.StepAdopted + before, spool.StepAdopted},
 	spool.StepRemoving:         {spool.StepFileRemoved, spool.StepRemovalSynced, spool.StepRemoved + before, spool.StepRemoved},
+	spool.StepFileRemoved:      {spool.StepFileRemoved, spool.StepRemovalSynced, spool.StepRemoved + before, spool.StepRemoved},
+	atRest:                     {spool.StepRemoving + before, spool.StepRemoving, spool.StepFileRemoved, spool.StepRemovalSynced, spool.StepRemoved + before, spool.StepRemoved},
 }
 
 // die is one life of the daemon, from its start to its end, and the comparison after it.
@@ -242,7 +245,7 @@ func (x *torture) die(e ending) {
 	if e.Step == "" {
 		met = l.ends(e.After)
 	} else {
-		met = l.answers() && l.ends(patience)
+		met = !l.answers() || l.ends(patience)
 	}
 	where := "at any moment"
 	if met {
@@ -331,7 +334,7 @@ func (x *torture) rest() {
 		x.must(x.disk.again())
 	}
 	previous := x.last
-	x.last = "at rest"
+	x.last = atRest
 	x.life++
 	x.results.died(x.last, x.disk != nil)
 	x.compare(previous, x.last, l)
@@ -395,7 +398,7 @@ func (x *torture) balance() {
 	for _, study := range a.Studies {
 		instances += study.Instances
 		x.results.concluded(study.StudyInstanceUID)
-		for _, wrong := range x.people.holds(study) {
+		for _, wrong := range x.people.holds(study, x.scanner.expects(study.StudyInstanceUID)) {
 			x.Errorf("study %s: %s", study.Pseudonym, wrong)
 		}
 		for _, alert := range study.Alerts {
