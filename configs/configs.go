@@ -101,10 +101,21 @@ type Commitment struct {
 
 // Spool is the durable store.
 type Spool struct {
-	Dir           string        `mapstructure:"dir"`            // absolute
-	HighWatermark Share         `mapstructure:"high_watermark"` // of the disk, in use
-	Reserve       Size          `mapstructure:"reserve"`        // of the disk, free
-	Retention     time.Duration `mapstructure:"retention"`
+	Dir           string    `mapstructure:"dir"`            // absolute
+	HighWatermark Share     `mapstructure:"high_watermark"` // of the disk, in use
+	Reserve       Size      `mapstructure:"reserve"`        // of the disk, free
+	Quota         Size      `mapstructure:"quota"`          // 0: the whole disk
+	Retention     Retention `mapstructure:"retention"`
+}
+
+// Retention is how long what nobody waits for any more stays, by the outcome of
+// its study.
+type Retention struct {
+	Positive       time.Duration `mapstructure:"positive"`
+	Negative       time.Duration `mapstructure:"negative"`
+	NotAnalysed    time.Duration `mapstructure:"not_analysed"`
+	Failed         time.Duration `mapstructure:"failed"`
+	Unacknowledged string        `mapstructure:"unacknowledged"` // keep, remove
 }
 
 // Destination is one receiver of everything that arrives.

@@ -62,12 +62,13 @@ func TestDefault(t *testing.T) {
 	c := configs.Default()
 	got := []any{
 		c.DICOM.AETitle, c.DICOM.Listen, c.DICOM.MaxPDU, c.DICOM.ARTIMTimeout, len(c.DICOM.Peers),
-		c.Spool.HighWatermark, c.Spool.Retention, len(c.Destinations), c.Triage.Enabled, c.Triage.Quiet,
+		c.Spool.HighWatermark, c.Spool.Quota, c.Spool.Retention, len(c.Destinations), c.Triage.Enabled, c.Triage.Quiet,
 		c.Triage.Eligibility.Modalities, c.Alerts.Escalation, c.Alerts.MQTT.ClientID, c.Monitor.Listen,
 	}
 	want := []any{
 		"ICHWATCH", ":11112", configs.Size(131072), 30 * time.Second, 0,
-		configs.Share(0.9), 168 * time.Hour, 0, true, 20 * time.Second,
+		configs.Share(0.9), configs.Size(0),
+		configs.Retention{Positive: 720 * time.Hour, Negative: 168 * time.Hour, NotAnalysed: 168 * time.Hour, Failed: 720 * time.Hour, Unacknowledged: "keep"}, 0, true, 20 * time.Second,
 		[]string{"CT"},
 		[]configs.Escalation{{After: 2 * time.Minute}, {After: 5 * time.Minute}, {After: 10 * time.Minute}},
 		"ichwatch-site-ct1", "127.0.0.1:9114",
@@ -104,7 +105,7 @@ dicom:
   max_associations: 4
   transfer_syntaxes: [JPEG-LS Lossless Image Compression, rlelossless, 1.2.840.113619.5.2, 1.2.840.10008.1.2.4.999]
   commitment: {same_association: false, max_age: 2d}
-spool: {high_watermark: 85%, retention: 1d12h}
+spool: {high_watermark: 85%, quota: 1TiB, retention: {negative: 1d12h, unacknowledged: remove}}
 destinations:
   - name: pacs
     address: "[2001:db8::7]:104"
@@ -138,7 +139,8 @@ alerts:
 	want.DICOM.TransferSyntaxes = []string{"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.999"}
 	want.DICOM.MaxAssociations, want.DICOM.MaxAssociationsPerHost = 4, 4
 	want.Spool.HighWatermark = 0.85
-	want.Spool.Retention = 36 * time.Hour
+	want.Spool.Quota = 1 << 40
+	want.Spool.Retention.Negative, want.Spool.Retention.Unacknowledged = 36*time.Hour, "remove"
 	timeouts := configs.Timeouts{Dial: 10 * time.Second, ACSE: 30 * time.Second, Read: time.Minute, Write: 30 * time.Second}
 	commitment := func(address, title string) configs.DestinationCommitment {
 		return configs.DestinationCommitment{

@@ -21,10 +21,7 @@ func (d *document) validate(c *Config) {
 	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	d.oneOf("log.format", c.Log.Format, "text", "json")
 	d.validateDICOM(&c.DICOM)
-	d.absolute("spool.dir", c.Spool.Dir)
-	within(d, "spool.high_watermark", c.Spool.HighWatermark, 0.01, 0.99)
-	within(d, "spool.reserve", c.Spool.Reserve, 64<<20, 1<<40)
-	within(d, "spool.retention", c.Spool.Retention, 0, 3650*day)
+	d.validateSpool(&c.Spool)
 	d.validateDestinations(c)
 	d.validateTriage(&c.Triage)
 	d.validateONNXRuntime(&c.ONNXRuntime)
@@ -66,6 +63,20 @@ func (d *document) validateDICOM(c *DICOM) {
 	within(d, "dicom.max_object", c.MaxObject, 1<<20, 64<<30)
 	within(d, "dicom.drain_timeout", c.DrainTimeout, time.Second, 10*time.Minute)
 	d.validateCommitment(&c.Commitment)
+}
+
+func (d *document) validateSpool(c *Spool) {
+	d.absolute("spool.dir", c.Dir)
+	within(d, "spool.high_watermark", c.HighWatermark, 0.01, 0.99)
+	within(d, "spool.reserve", c.Reserve, 64<<20, 1<<40)
+	if c.Quota != 0 {
+		within(d, "spool.quota", c.Quota, 2*c.Reserve, 1<<50)
+	}
+	r := &c.Retention
+	for key, keep := range map[string]time.Duration{"positive": r.Positive, "negative": r.Negative, "not_analysed": r.NotAnalysed, "failed": r.Failed} {
+		within(d, "spool.retention."+key, keep, 0, 3650*day)
+	}
+	d.oneOf("spool.retention.unacknowledged", r.Unacknowledged, "keep", "remove")
 }
 
 func (d *document) validateDestinations(c *Config) {

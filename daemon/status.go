@@ -59,9 +59,9 @@ The first line is for monitoring, and so is the exit status (Nagios, Icinga, Zab
               instance waits longer than --warning; the broker is away; nobody has
               acknowledged an alert in time; the disk is slow; a certificate ends
   2 CRITICAL  the daemon does not run or answer, or takes no associations; the disk
-              is full; a model is configured and not in service; an instance is
-              lost; the oldest waits longer than --critical; an alert has not
-              reached the broker for a minute
+              is full, read-only or fails; a model is configured and not in service;
+              an instance is lost; the oldest waits longer than --critical; an alert
+              has not reached the broker for a minute
   3 UNKNOWN   nothing can be said: called wrongly, no right to look, no spool
 
 What it says of alerts is a suspected finding, not for diagnosis.`,
@@ -246,6 +246,9 @@ func (o *outlook) read(ctx context.Context, r *spool.Reader, cfg *configs.Config
 	room, err := r.Disk()
 	if err != nil {
 		return err
+	}
+	if cfg != nil {
+		room = room.Within(uint64(cfg.Spool.Quota), uint64(view.Bytes))
 	}
 	o.Disk = disk{Total: room.Total, Free: room.Free, InUse: room.InUse()}
 	if cfg != nil {

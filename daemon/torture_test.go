@@ -135,7 +135,7 @@ dicom:
   listen: %q
   commitment: {same_association: false, retry: {initial: 100ms, max: 500ms}}
   peers: [{name: ct1, ae_title: CT1, commitment: {address: %q}}]
-spool: {dir: %q, high_watermark: 99%%, reserve: 64MiB, retention: 0s}
+spool: {dir: %q, high_watermark: 99%%, reserve: 64MiB, retention: {positive: 0s, negative: 0s, not_analysed: 0s, failed: 0s}}
 destinations:
   - {name: pacs, address: %q, called_ae_title: PACS, retry: {initial: 100ms, max: 500ms}}
   - name: archive

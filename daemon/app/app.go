@@ -88,7 +88,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}
 
 	if a.spool, err = spool.Open(ctx, spool.Options{
-		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Log: o.Log, Hook: o.Hook,
+		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Quota: uint64(cfg.Spool.Quota), Log: o.Log, Hook: o.Hook,
 	}); err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 func (a *App) stages() [][]*stage {
 	work := []*stage{
 		{name: "triage", run: newTriage(a.cfg, a.spool, a.model, a.log).Run},
-		{name: "removal", run: a.remove},
+		{name: "disk", run: a.keepDisk},
 	}
 	for _, f := range a.forward {
 		work = append(work, &stage{name: "forward " + f.Destination, run: f.Run})
@@ -281,28 +281,6 @@ const (
 	clockInterval  = 5 * time.Second
 	clockTolerance = time.Second
 )
-
-// removeInterval is how often the spool is asked what may go. A study stays days; minutes do not matter.
-const removeInterval = 5 * time.Minute
-
-// remove takes out of the spool what every destination has confirmed and whose time is over.
-func (a *App) remove(ctx context.Context) error {
-	tick := time.NewTicker(removeInterval)
-	defer tick.Stop()
-	for {
-		switch n, err := a.spool.Remove(ctx, time.Now(), a.cfg.Spool.Retention); {
-		case err != nil && ctx.Err() == nil:
-			a.log.Error("cannot remove what is confirmed and old; trying again", "err", err)
-		case n > 0:
-			a.log.Info("removed what is confirmed and older than spool.retention", "instances", n)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
 
 // Models names what looks at slices; nil where nothing does.
 func (a *App) Models() infer.Models {

@@ -88,20 +88,6 @@ func (a *App) echoSelf(ctx context.Context, at door) error {
 	return assoc.Release(ctx)
 }
 
-func (a *App) lookAtDisk(context.Context) error {
-	disk, err := a.spool.Disk()
-	if err != nil {
-		return err
-	}
-	if disk.Free < uint64(a.cfg.Spool.Reserve) {
-		return fmt.Errorf("%d MiB are free, less than spool.reserve: objects are refused", disk.Free>>20)
-	}
-	if used := disk.InUse(); used >= float64(a.cfg.Spool.HighWatermark) {
-		return fmt.Errorf("%.1f %% of the disk is in use: new associations are refused; see which destination holds up removal, or give the spool more space", 100*used)
-	}
-	return nil
-}
-
 // reachable turns the address of a listener on every interface into one that can be dialled.
 func reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)

@@ -304,7 +304,7 @@ func TestPromise2_NothingIsRemovedBeforeThePACSHasCommittedItself(t *testing.T) 
 	server := dimsetest.NewServer(t, pacs, func(s *dimse.Server) { s.AETitle, s.Actions = "PACS", pacs })
 	_, pacsPort, _ := net.SplitHostPort(server.Addr)
 	cfg := config(t)
-	cfg.Spool.Retention = 0
+	cfg.Spool.Retention = configs.Retention{Unacknowledged: "keep"}
 	cfg.Destinations = []configs.Destination{requiring("pacs", pacsPort)}
 	cfg.Triage.Enabled = false
 	d := start(t, cfg)

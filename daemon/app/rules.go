@@ -136,7 +136,7 @@ func advise(cfg *configs.Config) func(dimse.Refusal) string {
 		case dimse.CauseUserIdentity:
 			return "compare username and passcode at the peer with dicom.users_file; `ichwatch hash-passcode USER` makes a new line for it"
 		case dimse.CauseAdmit:
-			return fmt.Sprintf("the disk of %s (spool.dir) is nearly full: see which destination holds up removal, or give it more space", cfg.Spool.Dir)
+			return fmt.Sprintf("see what ichwatch status says of the disk of %s (spool.dir): where it is nearly full, which destination holds up removal, or give it more space", cfg.Spool.Dir)
 		case dimse.CauseTLS:
 			return adviseTLS(cfg)
 		case dimse.CauseNoTLS:

@@ -84,13 +84,17 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	r := f.begin(ctx)
 	defer r.end()
 	for ctx.Err() == nil {
-		legs, err := f.Spool.DueLegs(ctx, f.Destination, time.Now(), batch)
+		legs, err := f.Spool.DueLegs(ctx, f.Destination, time.Now(), batch+len(r.unrecorded))
 		if err != nil {
 			r.failed(ctx, "cannot read the ledger; trying again", err)
 			continue
 		}
 		if len(legs) == 0 {
 			r.rest(ctx)
+			continue
+		}
+		if legs, err = r.record(legs); err != nil && len(legs) == 0 {
+			r.failed(ctx, "instances that the destination has cannot be recorded as sent; trying again", err)
 			continue
 		}
 		for _, leg := range legs {
@@ -110,6 +114,11 @@ type run struct {
 	cancel  context.CancelFunc
 	circuit *backoff.ExponentialBackOff // the destination's, over failures in a row
 	alarmed map[string]time.Time        // by reason for parking: when the log last had an alarm
+
+	// unrecorded are legs, by id, that the destination has confirmed and the ledger
+	// would not take: the disk is read-only or fails. They are not walked again, and
+	// hold up no other.
+	unrecorded map[int64]func() error
 }
 
 // alarmAgain is after how long the same reason for parking is worth another
@@ -117,7 +126,7 @@ type run struct {
 const alarmAgain = time.Hour
 
 func (f *Forwarder) begin(ctx context.Context) *run {
-	r := &run{Forwarder: f, log: f.Log, alarmed: make(map[string]time.Time)}
+	r := &run{Forwarder: f, log: f.Log, alarmed: make(map[string]time.Time), unrecorded: make(map[int64]func() error)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -193,7 +202,8 @@ func (r *run) walk(ctx context.Context, leg spool.Leg) bool {
 	}
 	switch judge(result.Status, leg.Contested) {
 	case done:
-		return r.confirm(ctx, leg, result.Status)
+		r.confirm(leg, result.Status)
+		return true
 	case again:
 		return r.postpone(ctx, leg, result.Status, fmt.Errorf("answered %v", result.Status))
 	default:
@@ -210,18 +220,22 @@ func (r *run) send(leg spool.Leg) (dimse.Result, error) {
 	return r.Sender.Send(r.sending, leg.Instance, data.Verified())
 }
 
-// confirm records that the destination has the instance. Should that fail, the
-// leg is walked again, and the destination meets a duplicate.
-func (r *run) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) bool {
+// confirm records that the destination has the instance. Should that fail, it is
+// tried again with the next legs; after a start without it the leg is walked once
+// more, and the destination meets a duplicate.
+func (r *run) confirm(leg spool.Leg, status dimse.Status) {
 	now := time.Now()
-	var err error
-	if r.Commit {
-		err = r.Spool.LegSent(r.sending, leg.ID, uint16(status), now, now.Add(r.Collect))
-	} else {
-		err = r.Spool.LegDone(r.sending, leg.ID, uint16(status), now)
+	record := func() error {
+		if r.Commit {
+			return r.Spool.LegSent(r.sending, leg.ID, uint16(status), now, now.Add(r.Collect))
+		}
+		return r.Spool.LegDone(r.sending, leg.ID, uint16(status), now)
 	}
-	if err != nil {
-		return r.failed(ctx, "a confirmed instance cannot be recorded; it will be sent again", err)
+	if err := record(); err != nil {
+		if len(r.unrecorded) == 0 {
+			r.log.Error("an instance that the destination has cannot be recorded as sent; the others are sent, and this is tried again; look at the disk", "err", err)
+		}
+		r.unrecorded[leg.ID] = record
 	}
 	r.mu.Lock()
 	failures := r.status.Failures
@@ -231,7 +245,22 @@ func (r *run) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) b
 	if failures > 0 {
 		r.log.Info("the destination takes instances again", "failures", failures)
 	}
-	return true
+}
+
+// record records what could not be recorded before, and returns the legs that are
+// still to be walked. Where one cannot be, the others are not tried.
+func (r *run) record(legs []spool.Leg) (walk []spool.Leg, err error) {
+	for _, leg := range legs {
+		record, confirmed := r.unrecorded[leg.ID]
+		if !confirmed {
+			walk = append(walk, leg)
+		} else if err == nil {
+			if err = record(); err == nil {
+				delete(r.unrecorded, leg.ID)
+			}
+		}
+	}
+	return walk, err
 }
 
 // park lets a person decide about the leg, and says so once for each reason.

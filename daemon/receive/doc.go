@@ -5,7 +5,7 @@
 // they arrive, unread but for the header, which the bounded scanner looks at on
 // the way; whatever the object's size, it is never in memory. Then
 //
-//	the disk nearly full              association refused, transient
+//	the disk nearly full, or failing  association refused, transient
 //	the disk full, or below reserve   A700H
 //	another data set than announced   A900H
 //	no UIDs, or nonsense before them  C000H

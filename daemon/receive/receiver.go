@@ -174,7 +174,7 @@ func check(rq dimse.CStoreRQ, h *dicom.Header, fault error) error {
 	return nil
 }
 
-// Admit refuses associations while the disk is nearly full; it is made to be a
+// Admit refuses associations while the disk is nearly full, or fails; it is made to be a
 // dimse.Server's Admit. The refusal is transient, so that the peer keeps its
 // objects and tries again. Who stores nothing gets in: whoever watches this
 // program with a C-ECHO must not think it dead, and a storage commitment may be
@@ -183,7 +183,13 @@ func (r *Receiver) Admit(_ context.Context, rq dimse.AssociateRequestInfo) *dims
 	stores := slices.ContainsFunc(rq.Contexts, func(pc dimse.ProposedContext) bool {
 		return pc.AbstractSyntax != dicom.Verification && pc.AbstractSyntax != dicom.StorageCommitmentPushModel
 	})
-	if r.HighWatermark <= 0 || !stores {
+	if !stores {
+		return nil
+	}
+	if err := r.Spool.Fit(); err != nil {
+		return r.congested(slog.LevelError, "nothing can be stored", "err", err)
+	}
+	if r.HighWatermark <= 0 {
 		return nil
 	}
 	disk, err := r.disk()

@@ -50,8 +50,8 @@ func finish(t *testing.T, s *Spool, i Instance) {
 	study, err := s.Study(t.Context(), i.StudyInstanceUID)
 	must(t, err)
 	decide(t, s, final(i.StudyInstanceUID, study.Revision, alerts.Negative, ""))
-	if n, err := s.Remove(t.Context(), time.Now(), 0); err != nil || n != 1 {
-		t.Fatalf("removed %d, %v", n, err)
+	if n, err := s.Remove(t.Context(), time.Now(), Retention{}); err != nil || n.Instances != 1 {
+		t.Fatalf("removed %+v, %v", n, err)
 	}
 }
 

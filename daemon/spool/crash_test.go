@@ -136,7 +136,7 @@ func (w *world) shift(ctx context.Context, s *Spool) error {
 	if err := s.ClockSetBack(ctx); err != nil {
 		return err
 	}
-	_, err := s.Remove(ctx, time.Now(), 0)
+	_, err := s.Remove(ctx, time.Now(), Retention{})
 	return err
 }
 

@@ -134,6 +134,17 @@ type faulty struct {
 	err  error
 }
 
+// openFaulty opens a spool on a disk on which nothing fails yet.
+func openFaulty(t *testing.T) (*Spool, *faulty) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "spool")
+	must(t, os.MkdirAll(dir, 0o700))
+	real, err := openDisk(dir)
+	must(t, err)
+	layer := &faulty{disk: real}
+	return open(t, Options{Dir: dir, files: layer}), layer
+}
+
 type faultyFile struct {
 	file
 	f *faulty
@@ -177,12 +188,7 @@ func (f faultyFile) Write(p []byte) (int, error) {
 // TestPromise1_NoSuccessOnAFailingDisk: whatever fails, the sender is not told
 // success, and the sending that succeeds in the end leaves the right bytes.
 func TestPromise1_NoSuccessOnAFailingDisk(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "spool")
-	must(t, os.MkdirAll(dir, 0o700))
-	real, err := openDisk(dir)
-	must(t, err)
-	layer := &faulty{disk: real}
-	s := open(t, Options{Dir: dir, files: layer})
+	s, layer := openFaulty(t)
 	sent := 0
 	for _, operation := range []string{"create", "write", "sync", "rename", "syncdir"} {
 		for _, errno := range []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS} {

@@ -3,8 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -20,13 +19,15 @@ const (
 
 // measureFlush measures how long the disk takes to make 4 KiB durable: the median
 // of a few appends with fsync.
-func measureFlush(dir string) (_ time.Duration, err error) {
-	path := filepath.Join(dir, flushName)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return 0, err
+func (s *Spool) measureFlush() (_ time.Duration, err error) {
+	if err := s.files.Remove(flushName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("remove a file: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(path)) }()
+	f, err := s.files.Create(flushName)
+	if err != nil {
+		return 0, fmt.Errorf("make a file: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close(), s.files.Remove(flushName)) }()
 	block := make([]byte, 4096)
 	var took []time.Duration
 	for begun := time.Now(); len(took) < flushTries && time.Since(begun) < flushPatience; {

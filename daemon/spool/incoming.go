@@ -36,7 +36,9 @@ func (s *Spool) Create(m dicom.FileMeta) (*Incoming, error) {
 	}
 	f, err := s.files.Create(incomingPath(name))
 	if err != nil {
-		return nil, fmt.Errorf("create a file in the spool: %w", classify(err))
+		err = classify(err)
+		s.noteUnfit(err)
+		return nil, fmt.Errorf("create a file in the spool: %w", err)
 	}
 	in := &Incoming{spool: s, meta: m, name: name, file: f, hash: sha256.New()}
 	if in.offset, err = dicom.WriteFileMeta(f, m); err != nil {
@@ -57,7 +59,9 @@ func (in *Incoming) Write(p []byte) (int, error) {
 	in.hash.Write(p[:n])
 	in.size += int64(n)
 	if err != nil {
-		in.err = fmt.Errorf("write to the spool: %w", classify(err))
+		err = classify(err)
+		in.spool.noteUnfit(err)
+		in.err = fmt.Errorf("write to the spool: %w", err)
 	}
 	return n, in.err
 }
@@ -99,7 +103,9 @@ func (in *Incoming) Commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 	i, d, err := in.commit(ctx, h)
 	if err != nil {
 		in.Discard()
-		return Instance{}, DuplicateNo, fmt.Errorf("commit to the spool: %w", classify(err))
+		err = classify(err)
+		in.spool.noteUnfit(err)
+		return Instance{}, DuplicateNo, fmt.Errorf("commit to the spool: %w", err)
 	}
 	return i, d, nil
 }
@@ -170,6 +176,7 @@ func (in *Incoming) commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 		return i, 0, err
 	}
 	in.ended = true
+	s.held.Add(i.offset + i.Size)
 	s.announce(1)
 	if duplicate == DuplicateDifferent {
 		s.log.Warn("an instance came again under its SOP Instance UID with other bytes; both are kept and forwarded",

@@ -353,8 +353,8 @@ func work(t *testing.T, s *Spool, r *recorder) {
 		must(t, s.LegDone(t.Context(), l.ID, 0, time.Now()))
 	}
 	s.AssociationClosed("any", true)
-	if n, err := s.Remove(t.Context(), time.Now().Add(time.Hour), 0); err != nil || n == 0 {
-		t.Fatalf("%d instances removed, %v", n, err)
+	if n, err := s.Remove(t.Context(), time.Now().Add(time.Hour), Retention{}); err != nil || n.Instances == 0 {
+		t.Fatalf("%+v removed, %v", n, err)
 	}
 	must(t, receive(newSlice("1.5", 1)))
 }

@@ -261,7 +261,7 @@ func TestAccountBesideAWorkingDaemon(t *testing.T) {
 				_, err = s.Decide(t.Context(), final("1.2", study.Revision, alerts.Negative, ""))
 			}
 			if err == nil {
-				_, err = s.Remove(t.Context(), time.Now(), 0)
+				_, err = s.Remove(t.Context(), time.Now(), Retention{})
 			}
 			if err != nil {
 				done <- err

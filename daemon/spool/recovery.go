@@ -53,14 +53,18 @@ func (s *Spool) recover(ctx context.Context) error {
 	if err := s.quarantinePartial(); err != nil {
 		return err
 	}
-	var err error
-	if s.recovered.Removed, err = s.removeFiles(ctx); err != nil {
+	done, err := s.removeFiles(ctx)
+	if err != nil {
 		return fmt.Errorf("finish a removal: %w", err)
 	}
+	s.recovered.Removed = done.Instances
 	if err := s.reconcile(ctx); err != nil {
 		return err
 	}
 	if err := s.noteRecovery(ctx); err != nil {
+		return err
+	}
+	if err := s.countHeld(ctx); err != nil {
 		return err
 	}
 	s.recalled = nil

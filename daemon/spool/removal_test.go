@@ -16,7 +16,7 @@ import (
 // of the conditions: only all of them together let a file go.
 func TestPromise2_NothingUnconfirmedIsDeleted(t *testing.T) {
 	const retention = time.Hour
-	conditions := []string{"first leg done", "second leg done", "finding made", "study decided", "retention over"}
+	conditions := []string{"first leg done", "second leg done", "finding made", "study decided", "retention over", "alert answered"}
 	const over = 1 << 4
 	c := newClock()
 	s := open(t, Options{Destinations: []string{"archive", "pacs"}, Now: c.now})
@@ -40,8 +40,12 @@ func TestPromise2_NothingUnconfirmedIsDeleted(t *testing.T) {
 		if is(2) {
 			must(t, s.RecordFinding(ctx, Finding{InstanceID: i.ID, State: FindingIneligible, Reason: "scout"}))
 		}
+		id := decide(t, s, early(study, study+".1.2")).AlertID
 		if is(3) {
-			decide(t, s, final(study, 1, alerts.NotAnalysed, "scout only"))
+			decide(t, s, positive(study, 1, study+".1.2"))
+		}
+		if is(5) {
+			must(t, s.Acknowledge(ctx, alerts.Acknowledgement{AlertID: id, By: "on call", At: c.now()}))
 		}
 	}
 	all := 1<<len(conditions) - 1
@@ -56,10 +60,10 @@ func TestPromise2_NothingUnconfirmedIsDeleted(t *testing.T) {
 			prepare(met)
 		}
 	}
-	n, err := s.Remove(ctx, c.now(), retention)
+	done, err := s.Remove(ctx, c.now(), Retention{Positive: retention, KeepUnacknowledged: true})
 	must(t, err)
-	if n != 1 || instanceFiles(t, s) != all {
-		t.Errorf("%d files were removed, want one", n)
+	if done.Instances != 1 || instanceFiles(t, s) != all {
+		t.Errorf("%+v was removed, want one instance", done)
 	}
 	records, err := s.Studies(ctx, Filter{})
 	must(t, err)
@@ -75,8 +79,8 @@ func TestPromise2_WithoutDestinationNothingIsDeleted(t *testing.T) {
 	i, _ := send(t, s, newSlice("1.2", 1))
 	must(t, s.RecordFinding(t.Context(), Finding{InstanceID: i.ID, State: FindingClassified}))
 	decide(t, s, final("1.2", 1, alerts.Negative, ""))
-	if n, err := s.Remove(t.Context(), time.Now().Add(time.Hour), 0); err != nil || n != 0 {
-		t.Errorf("removed %d, %v", n, err)
+	if n, err := s.Remove(t.Context(), time.Now().Add(time.Hour), Retention{}); err != nil || n.Instances != 0 {
+		t.Errorf("removed %+v, %v", n, err)
 	}
 }
 
@@ -88,8 +92,8 @@ func TestRemovedAndSentAgain(t *testing.T) {
 	must(t, s.LegDone(ctx, legOf(t, s, i), 0, time.Now()))
 	must(t, s.RecordFinding(ctx, Finding{InstanceID: i.ID, State: FindingClassified}))
 	decide(t, s, final("1.2", 1, alerts.Negative, ""))
-	if n, err := s.Remove(ctx, time.Now().Add(time.Hour), 0); err != nil || n != 1 {
-		t.Fatalf("removed %d, %v", n, err)
+	if n, err := s.Remove(ctx, time.Now().Add(time.Hour), Retention{}); err != nil || n.Instances != 1 {
+		t.Fatalf("removed %+v, %v", n, err)
 	}
 	if _, err := s.OpenDataSet(ctx, i.ID); !errors.Is(err, ErrMissing) {
 		t.Errorf("OpenDataSet: %v, want ErrMissing", err)

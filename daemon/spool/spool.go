@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -53,6 +53,8 @@ type Options struct {
 	Destinations []string
 	// Device is this appliance's name; alert ids are derived from it.
 	Device string
+	// Quota is the most, in bytes, that instances may take of the disk; 0: all of it.
+	Quota uint64
 	// Log receives what a technician should know; nil discards it.
 	Log *slog.Logger
 	// Now is the clock; nil is time.Now.
@@ -83,6 +85,10 @@ type Spool struct {
 	patience  patience // of recovery
 	recalled  []told   // likewise
 
+	quota uint64
+	held  atomic.Int64 // bytes of the instances' files
+	unfit atomic.Pointer[unfitness]
+
 	wake    wakeups
 	holds   holds
 	commits uidLocks
@@ -99,6 +105,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 		dir:          o.Dir,
 		destinations: slices.Compact(slices.Sorted(slices.Values(o.Destinations))),
 		device:       o.Device,
+		quota:        o.Quota,
 		log:          o.Log,
 		now:          o.Now,
 		hook:         o.Hook,
@@ -140,7 +147,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if s.key, err = s.loadKey(); err != nil {
 		return nil, err
 	}
-	if s.recovered.Flush, err = measureFlush(s.dir); err != nil {
+	if s.recovered.Flush, err = s.measureFlush(); err != nil {
 		// The disk may be full; then there is all the more to be sent away.
 		s.log.Warn("the disk's flush time could not be measured", "err", err)
 	}
@@ -184,33 +191,6 @@ func (s *Spool) Boot() uint64 { return s.boot }
 
 // Recovery tells what Open found and did.
 func (s *Spool) Recovery() Recovery { return s.recovered }
-
-// Disk is the state of the file system that holds the spool, in bytes.
-type Disk struct {
-	Total uint64
-	Free  uint64 // available to this process
-}
-
-// InUse returns the share of the file system, 0 to 1, that is not free to this
-// process; 1 where nothing is known of its size.
-func (d Disk) InUse() float64 {
-	if d.Total == 0 {
-		return 1
-	}
-	return 1 - float64(d.Free)/float64(d.Total)
-}
-
-// Disk measures the file system that holds the spool.
-func (s *Spool) Disk() (Disk, error) { return measureDisk(s.dir) }
-
-func measureDisk(dir string) (Disk, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return Disk{}, fmt.Errorf("measure the disk of spool %s: %w", dir, err)
-	}
-	block := uint64(st.Bsize)
-	return Disk{Total: st.Blocks * block, Free: st.Bavail * block}, nil
-}
 
 // newName returns a ULID that no other call has returned; within a millisecond
 // they grow.

@@ -106,6 +106,8 @@ type run struct {
 	retry    time.Duration
 	examiner *Examiner
 	judged   studySet // studies with new findings
+
+	stumbles int // of decideStudies, in a row
 }
 
 func newRun(t *Triage) *run {
@@ -225,11 +227,29 @@ func (r *run) decideStudies(ctx context.Context) {
 // each change of its score.
 func (r *run) raiseAlerts(ctx context.Context) {
 	for _, uid := range r.judged.take() {
-		if err := r.raiseAlert(ctx, uid); err != nil && ctx.Err() == nil {
-			r.Log.Error("cannot weigh a study; trying again", "study", r.Spool.Pseudonym(uid), "err", err)
+		err := r.raiseAlert(ctx, uid)
+		r.tell(ctx, "cannot weigh a study; trying again", r.Spool.Pseudonym(uid), err)
+		if err != nil {
 			r.judged.keep(uid)
 		}
 	}
+}
+
+// tell logs an error of decideStudies: the first, and then ever more rarely, for
+// a disk that fails fails every second.
+func (r *run) tell(ctx context.Context, what, study string, err error) {
+	if err == nil {
+		r.stumbles = 0
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	r.stumbles++
+	level := slog.LevelDebug
+	if r.stumbles&(r.stumbles-1) == 0 {
+		level = slog.LevelError
+	}
+	r.Log.Log(ctx, level, what, "study", study, "err", err, "failures", r.stumbles)
 }
 
 func (r *run) raiseAlert(ctx context.Context, uid dicom.UID) error {
@@ -272,9 +292,7 @@ func (r *run) concludeStudies(ctx context.Context) {
 		return
 	}
 	for _, s := range quiet {
-		if err := r.concludeStudy(ctx, s); err != nil && ctx.Err() == nil {
-			r.Log.Error("cannot conclude a study; trying again", "study", s.Pseudonym, "err", err)
-		}
+		r.tell(ctx, "cannot conclude a study; trying again", s.Pseudonym, r.concludeStudy(ctx, s))
 	}
 }
 
