@@ -19,6 +19,7 @@ func ledgerCommand() *cobra.Command {
 	var at place
 	var as format
 	var study, since string
+	var verify bool
 	formats := []format{formatTable, formatCSV, formatJSON}
 	cmd := &cobra.Command{
 		Use:   "ledger",
@@ -32,6 +33,8 @@ the spool with its file in its whole length, or was removed after every
 destination had confirmed it, and when every closed study has its outcome. What
 does not is named, instance by instance. The command looks at files and changes
 nothing; it works beside the daemon and without it. As root or the daemon's user.
+With --verify it reads each file to its end, and holds it against the SHA-256 of
+what arrived: that takes as long as reading the spool takes.
 
 Without --study and --since, files that the ledger does not know are looked for
 too. Suspected findings, not for diagnosis.
@@ -41,6 +44,7 @@ balance, or the study that was asked for is not in it.`,
 		Example: `  sudo ichwatch ledger --since 24h
   sudo ichwatch ledger --study s-4hxk2mpv7q
   sudo ichwatch ledger --format csv > ledger.csv
+  sudo ichwatch ledger --verify                        is every byte what arrived?
   sudo ichwatch ledger --spool /mnt/old/spool --format json | jq '.discrepancies'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +60,11 @@ balance, or the study that was asked for is not in it.`,
 			if err != nil {
 				return err
 			}
-			account, err := r.Account(cmd.Context(), f)
+			read := r.Account
+			if verify {
+				read = r.Verify
+			}
+			account, err := read(cmd.Context(), f)
 			if err := errors.Join(err, r.Close()); err != nil {
 				return err
 			}
@@ -76,6 +84,7 @@ balance, or the study that was asked for is not in it.`,
 	at.flags(cmd)
 	as.flag(cmd, formats...)
 	cmd.Flags().StringVar(&study, "study", "", "this study only: its `UID` or its pseudonym")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read every file and compare it with what arrived")
 	cmd.Flags().StringVar(&since, "since", "", "what arrived since a `TIME` or a span: 24h, 7d, 2006-01-02, 2006-01-02 15:04")
 	return cmd
 }
@@ -84,6 +93,7 @@ balance, or the study that was asked for is not in it.`,
 type books struct {
 	Studies       []entry       `json:"studies"`
 	Totals        totals        `json:"totals"`
+	Verified      int           `json:"verified,omitempty"` // files read and found to be what arrived
 	Balances      bool          `json:"balances"`
 	Discrepancies []discrepancy `json:"discrepancies"`
 }
@@ -178,7 +188,7 @@ type discrepancy struct {
 }
 
 func newBooks(a spool.Account) books {
-	b := books{Studies: []entry{}, Discrepancies: []discrepancy{}, Balances: len(a.Discrepancies) == 0}
+	b := books{Studies: []entry{}, Discrepancies: []discrepancy{}, Verified: a.Verified, Balances: len(a.Discrepancies) == 0}
 	for _, r := range a.Studies {
 		e := newEntry(r)
 		b.Studies = append(b.Studies, e)

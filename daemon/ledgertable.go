@@ -55,6 +55,9 @@ func (b *books) table(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "analysis: %d = %d classified + %d not eligible + %d failed + %d waiting\n",
 		t.Received, t.Classified, t.Ineligible, t.Failed, t.Unanalysed)
+	if b.Verified > 0 {
+		fmt.Fprintf(out, "read to the end and found to be what arrived: %s\n", count(b.Verified, "file", "files"))
+	}
 	for _, d := range b.Discrepancies {
 		fmt.Fprintln(out, d)
 	}

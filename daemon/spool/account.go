@@ -21,6 +21,7 @@ import (
 type Account struct {
 	Studies       []StudyRecord
 	Discrepancies []Discrepancy
+	Verified      int // files that were read to their end and are what arrived
 }
 
 // Discrepancy is one thing that an Account cannot answer for.
@@ -36,22 +37,22 @@ type Discrepancy struct {
 // accounted is what the ledger says of one instance, as far as it can be held against something.
 type accounted struct {
 	Discrepancy
-	name        string
+	instance    Instance // its file alone
 	state       instanceState
-	length      int64
 	found       sql.NullString // state of the finding
 	legs        int
 	unconfirmed sql.NullString // destinations
 }
 
-const selectAccounted = `SELECT s.pseudonym, s.study_instance_uid, i.sop_instance_uid, i.id, i.name, i.state, i.data_offset + i.size,
+const selectAccounted = `SELECT s.pseudonym, s.study_instance_uid, i.sop_instance_uid, i.id, i.name, i.state, i.data_offset, i.size, i.sha256,
 		(SELECT f.state FROM findings f WHERE f.instance_id = i.id),
 		(SELECT count(*) FROM legs l WHERE l.instance_id = i.id),
 		(SELECT group_concat(l.destination, ', ') FROM legs l WHERE l.instance_id = i.id AND l.state <> 'done')
 	FROM studies s JOIN instances i ON i.study_id = s.id`
 
 func scanAccounted(row scanner) (a accounted, err error) {
-	err = row.Scan(&a.Study, &a.StudyInstanceUID, &a.SOPInstanceUID, &a.InstanceID, &a.name, &a.state, &a.length,
+	err = row.Scan(&a.Study, &a.StudyInstanceUID, &a.SOPInstanceUID, &a.InstanceID,
+		&a.instance.name, &a.state, &a.instance.offset, &a.instance.Size, (*digest)(&a.instance.SHA256),
 		&a.found, &a.legs, &a.unconfirmed)
 	return a, err
 }
@@ -74,6 +75,16 @@ func scanUndecided(row scanner) (d Discrepancy, err error) {
 // instances against its file; with a Filter of no study and no time, files
 // without a row too. It looks at lengths and reads no data set.
 func (r *Reader) Account(ctx context.Context, f Filter) (Account, error) {
+	return r.account(ctx, f, false)
+}
+
+// Verify is Account, and reads every file to its end: what the disk gives back is
+// held against the SHA-256 of what arrived. It takes as long as that takes.
+func (r *Reader) Verify(ctx context.Context, f Filter) (Account, error) {
+	return r.account(ctx, f, true)
+}
+
+func (r *Reader) account(ctx context.Context, f Filter, contents bool) (Account, error) {
 	var a Account
 	var instances []accounted
 	err := r.read(ctx, func(tx *sql.Tx) (err error) {
@@ -90,17 +101,23 @@ func (r *Reader) Account(ctx context.Context, f Filter) (Account, error) {
 		return Account{}, err
 	}
 	for _, i := range instances {
-		wrong := r.wrongWith(i)
+		if err := ctx.Err(); err != nil {
+			return Account{}, err
+		}
+		wrong := r.wrongWith(ctx, i, contents)
 		if wrong != "" {
 			// The daemon may have removed the file since, or have taken it in anew.
 			if i, err = r.again(ctx, i); err != nil {
 				return Account{}, err
 			}
-			wrong = r.wrongWith(i)
+			wrong = r.wrongWith(ctx, i, contents)
 		}
-		if wrong != "" {
+		switch {
+		case wrong != "":
 			i.Wrong = wrong
 			a.Discrepancies = append(a.Discrepancies, i.Discrepancy)
+		case contents && i.state == stored:
+			a.Verified++
 		}
 	}
 	if f == (Filter{}) {
@@ -125,8 +142,8 @@ func (r *Reader) again(ctx context.Context, i accounted) (accounted, error) {
 	return i, err
 }
 
-// wrongWith holds one instance against its legs, its finding and its file; "" where they agree.
-func (r *Reader) wrongWith(i accounted) string {
+// wrongWith holds one instance against its legs, its finding and its file, or what that contains; "" where they agree.
+func (r *Reader) wrongWith(ctx context.Context, i accounted, contents bool) string {
 	switch {
 	case !i.found.Valid:
 		return "the ledger lacks its finding"
@@ -139,10 +156,11 @@ func (r *Reader) wrongWith(i accounted) string {
 	case i.state != stored:
 		return ""
 	}
-	name, err := ulid.ParseStrict(i.name)
+	name, err := ulid.ParseStrict(i.instance.name)
 	if err != nil {
 		return "its name in the ledger is damaged"
 	}
+	length := i.instance.offset + i.instance.Size
 	info, err := r.files.root.Lstat(instancePath(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -151,8 +169,16 @@ func (r *Reader) wrongWith(i accounted) string {
 		return fmt.Sprintf("its file cannot be looked at: %v", withoutPath(err))
 	case !info.Mode().IsRegular():
 		return "something else lies in the place of its file"
-	case info.Size() != i.length:
-		return fmt.Sprintf("its file has %d bytes instead of %d", info.Size(), i.length)
+	case info.Size() != length:
+		return fmt.Sprintf("its file has %d bytes instead of %d", info.Size(), length)
+	case !contents:
+		return ""
+	}
+	switch err := verify(ctx, r.files, i.instance); {
+	case errors.Is(err, ErrDamaged):
+		return "its file is damaged: the disk gives back other bytes than arrived; look at the disk, then send the study again from the scanner"
+	case err != nil:
+		return fmt.Sprintf("its file cannot be read: %v; look at the disk", withoutPath(err))
 	}
 	return ""
 }
@@ -169,7 +195,7 @@ func (r *Reader) unknownFiles(ctx context.Context, rows []accounted) ([]Discrepa
 	}
 	known := make(map[string]bool, len(rows))
 	for _, i := range rows {
-		known[i.name] = true
+		known[i.instance.name] = true
 	}
 	var suspects []string
 	var unknown []Discrepancy

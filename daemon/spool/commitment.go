@@ -99,8 +99,10 @@ func (s *Spool) isSafe(ctx context.Context, c heldCopy) (bool, error) {
 
 // verify reads the file of an instance and compares it with what arrived, unless
 // ctx ends first.
-func (s *Spool) verify(ctx context.Context, i Instance) error {
-	f, err := s.openFile(i)
+func (s *Spool) verify(ctx context.Context, i Instance) error { return verify(ctx, s.files, i) }
+
+func verify(ctx context.Context, files fileSystem, i Instance) error {
+	f, err := openInstance(files, i)
 	if err != nil {
 		return err
 	}
