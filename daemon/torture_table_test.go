@@ -75,7 +75,7 @@ func (c *table) repeated(step string, n int) {
 // spool's own tests die at each of them.
 var elsewhere = []string{
 	spool.StepMissing + before, spool.StepMissing, spool.StepLedgerMovedAside, spool.StepRecalled + before, spool.StepRecalled,
-	spool.StepJournalBegun + before, spool.StepJournalBegun, // but for the first life
+	spool.StepJournalBegun + before, spool.StepJournalBegun, spool.StepJournalRenamed, spool.StepJournalInPlace, // but when the journal is due
 	spool.StepLegsHeld + before, spool.StepLegsHeld,
 	spool.StepMessageFailed + before, spool.StepMessageFailed,
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -196,8 +197,8 @@ func (x *torture) ending() ending {
 		e.After = time.Duration(1 + x.rng.Int64N(int64(2*time.Second)))
 		return e
 	}
-	if x.life == 0 && x.rng.IntN(2) == 0 { // steps of the first start alone
-		e.Step = []string{spool.StepJournalBegun + before, spool.StepJournalBegun}[x.rng.IntN(2)]
+	if x.journalIsDue() && x.rng.IntN(2) == 0 {
+		e.Step = ofJournal[x.rng.IntN(len(ofJournal))]
 		return e
 	}
 	if steps := afterwards[x.last]; len(steps) > 0 && x.rng.IntN(2) == 0 {
@@ -212,6 +213,15 @@ func (x *torture) ending() ending {
 }
 
 const before = " (before commit)"
+
+// ofJournal are steps of a start that writes the journal from the ledger.
+var ofJournal = []string{spool.StepJournalBegun + before, spool.StepJournalBegun, spool.StepJournalRenamed, spool.StepJournalInPlace}
+
+// journalIsDue reports whether the next start has to: there is none, or most of it is superseded.
+func (x *torture) journalIsDue() bool {
+	content, err := os.ReadFile(filepath.Join(x.spool, "journal.jsonl"))
+	return err != nil || bytes.Count(content, []byte{'\n'}) > 2*x.scanner.studies+100
+}
 
 // ofEachSlice are steps that a life takes many times.
 var ofEachSlice = []string{

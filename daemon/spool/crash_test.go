@@ -557,7 +557,7 @@ var onceAShift = []string{
 	StepReportDelivered + beforeCommit, StepReportDelivered, StepTransactionsParked + beforeCommit, StepTransactionsParked,
 	StepSentIsDone + beforeCommit, StepSentIsDone, StepRequestsForgotten + beforeCommit, StepRequestsForgotten,
 	StepRemoving + beforeCommit, StepRemoving, StepRemovalSynced, StepRemoved + beforeCommit, StepRemoved,
-	StepJournalBegun + beforeCommit, StepJournalBegun,
+	StepJournalBegun + beforeCommit, StepJournalBegun, StepJournalRenamed, StepJournalInPlace,
 }
 
 // ruinLedger overwrites the ledger, its write-ahead log included.

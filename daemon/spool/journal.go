@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,12 +60,69 @@ type toldAlert struct {
 }
 
 // openJournal opens the journal for appending. One that is not there yet is
-// written from the ledger, under another name until it is whole.
+// written from the ledger, and one that has become long is written anew; a disk
+// that does not let it is no reason not to start.
 func (s *Spool) openJournal(ctx context.Context) error {
 	err := s.appendTo(journalName)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.beginJournal(ctx)
+	}
+	if err != nil {
 		return err
 	}
+	long, err := s.journalIsLong(ctx)
+	if err == nil && long {
+		if err = s.journal.file.Close(); err == nil {
+			err = s.beginJournal(ctx)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	s.log.Warn("the journal of what people were told could not be made shorter; it goes on as it is", "err", withoutPath(err))
+	_ = s.journal.file.Close()                   // where it is open
+	_ = s.files.Remove(journalBegun)             // where it is there
+	if err := s.files.SyncDir("."); err != nil { // which of the two it is must be settled
+		return fmt.Errorf("open the journal: %w", err)
+	}
+	return s.appendTo(journalName)
+}
+
+// journalSlack is how many lines of the journal may be superseded in any case.
+const journalSlack = 100
+
+// journalIsLong reports whether more than half of the journal's lines are
+// superseded: what it has to tell is one line a study.
+func (s *Spool) journalIsLong(ctx context.Context) (bool, error) {
+	told, err := collect(scanCount)(s.ledger.queries.query(ctx, `SELECT count(*) FROM studies s WHERE `+toldOf))
+	if err != nil {
+		return false, err
+	}
+	f, err := s.files.Open(journalName)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lines, part := int64(0), make([]byte, 64<<10)
+	for {
+		n, err := f.Read(part)
+		lines += int64(bytes.Count(part[:n], []byte{'\n'}))
+		if errors.Is(err, io.EOF) {
+			return lines > 2*told[0]+journalSlack, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// toldOf is the condition under which people were told something of a study s.
+const toldOf = `(s.outcome IS NOT NULL OR EXISTS (SELECT 1 FROM alerts a WHERE a.study_id = s.id))`
+
+// beginJournal writes the journal from the ledger, under another name until it is
+// whole and on the disk. What the old one tells and the ledger does not was never
+// told.
+func (s *Spool) beginJournal(ctx context.Context) error {
 	if err := s.files.Remove(journalBegun); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("begin the journal: %w", err)
 	}
@@ -79,27 +137,32 @@ func (s *Spool) openJournal(ctx context.Context) error {
 		return err
 	}
 	err = s.write(ctx, durable, StepJournalBegun, func(tx *transaction) error {
-		decided, err := collect(scanCount)(tx.query(`SELECT id FROM studies s WHERE outcome IS NOT NULL
-				OR EXISTS (SELECT 1 FROM alerts a WHERE a.study_id = s.id) ORDER BY id`))
+		decided, err := collect(scanCount)(tx.query(`SELECT id FROM studies s WHERE ` + toldOf + ` ORDER BY id`))
 		if err != nil {
 			return err
 		}
 		for _, id := range decided {
-			if err := s.note(tx, id); err != nil {
+			t, err := tx.told(id)
+			if err == nil {
+				err = s.journal.write(t)
+			}
+			if err != nil {
 				return err
 			}
 		}
-		return nil
+		return s.journal.file.Sync()
 	})
 	if err == nil {
 		err = s.files.Rename(journalBegun, journalName)
 	}
 	if err == nil {
+		s.hook(StepJournalRenamed)
 		err = s.files.SyncDir(".")
 	}
 	if err != nil {
-		return fmt.Errorf("begin the journal: %w", err)
+		return fmt.Errorf("begin the journal: %w", classify(err))
 	}
+	s.hook(StepJournalInPlace)
 	return nil
 }
 
@@ -115,6 +178,16 @@ func (s *Spool) appendTo(name string) error {
 
 // append writes a line and makes it durable.
 func (j *journal) append(t told) error {
+	err := j.write(t)
+	if err == nil {
+		err = j.file.Sync()
+	}
+	j.torn = err != nil
+	return err
+}
+
+// write writes a line.
+func (j *journal) write(t told) error {
 	line, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -123,30 +196,36 @@ func (j *journal) append(t told) error {
 	if j.torn {
 		line = append([]byte{'\n'}, line...)
 	}
-	j.torn = true
-	if _, err := j.file.Write(line); err != nil {
-		return err
-	}
-	if err := j.file.Sync(); err != nil {
-		return err
-	}
-	j.torn = false
-	return nil
+	_, err = j.file.Write(line)
+	j.torn = err != nil
+	return err
 }
 
 // note writes into the journal what the transaction is about to make of a study.
 func (s *Spool) note(tx *transaction, studyID int64) error {
-	t := told{}
+	t, err := tx.told(studyID)
+	if err != nil {
+		return err
+	}
+	if err := s.journal.append(t); err != nil {
+		return fmt.Errorf("write the journal: %w", classify(err))
+	}
+	s.hook(StepNoted)
+	return nil
+}
+
+// told is all that people were told of a study, as the transaction leaves it.
+func (tx *transaction) told(studyID int64) (t told, err error) {
 	var message []byte
 	var outcome toldOutcome
-	err := tx.row(`SELECT study_instance_uid, first_received, last_received, outcome_message, decided_at,
+	err = tx.row(`SELECT study_instance_uid, first_received, last_received, outcome_message, decided_at,
 			(SELECT count(*) FROM instances i WHERE i.study_id = s.id),
 			NOT EXISTS (SELECT 1 FROM outbox o WHERE o.key = s.pseudonym AND o.topic = ?2 AND o.delivered_at IS NULL)
 			FROM studies s WHERE id = ?1`, []any{studyID, alerts.TopicOutcome},
 		&t.Study, (*instant)(&t.FirstReceived), (*instant)(&t.LastReceived), &message, (*instant)(&outcome.DecidedAt),
 		&t.Instances, &outcome.Delivered)
 	if err != nil {
-		return err
+		return t, err
 	}
 	if message != nil {
 		outcome.Message = message
@@ -157,14 +236,7 @@ func (s *Spool) note(tx *transaction, studyID int64) error {
 			raised_at, delivered_at, level_since, retracted_at,
 			acknowledged_at, stated_at, acknowledged_by, acknowledged_via, comment
 			FROM alerts a WHERE study_id = ? ORDER BY number`, studyID))
-	if err != nil {
-		return err
-	}
-	if err := s.journal.append(t); err != nil {
-		return fmt.Errorf("write the journal: %w", classify(err))
-	}
-	s.hook(StepNoted)
-	return nil
+	return t, err
 }
 
 func scanToldAlert(row scanner) (a toldAlert, err error) {

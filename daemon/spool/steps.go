@@ -49,6 +49,8 @@ const (
 	StepMissing          = "recover: missing files recorded"
 	StepLedgerMovedAside = "recover: ledger moved aside"
 	StepJournalBegun     = "recover: journal begun"
+	StepJournalRenamed   = "recover: journal renamed"
+	StepJournalInPlace   = "recover: journal in its place"
 	StepRecalled         = "recover: journal taken over"
 	StepRecovered        = "recover: noted"
 	StepClockSetBack     = "schedules brought back to the present"
@@ -61,6 +63,7 @@ func Steps() []string {
 	steps := []string{
 		StepCreated, StepWritten, StepFileSynced, StepRenamed, StepDirectorySynced,
 		StepFileRemoved, StepRemovalSynced, StepQuarantined, StepLedgerMovedAside, StepNoted,
+		StepJournalRenamed, StepJournalInPlace,
 	}
 	for _, transaction := range []string{
 		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry, StepLegsHeld,
