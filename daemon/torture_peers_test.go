@@ -104,13 +104,14 @@ type archive struct {
 	committed map[dicom.UID]bool    // in a report that left
 	pending   []*commitment.Request // whose reports have not been taken
 	wrong     []string
+	history   map[dicom.UID][]string // of each transaction, for when something does not get done
 }
 
 func newArchive(t *testing.T, to string, rng *rand.Rand, scanner *ct) *archive {
 	t.Helper()
 	a := &archive{
 		to: to, scanner: scanner, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)),
-		stored: map[dicom.UID]bool{}, committed: map[dicom.UID]bool{},
+		stored: map[dicom.UID]bool{}, committed: map[dicom.UID]bool{}, history: map[dicom.UID][]string{},
 	}
 	a.addr = dimsetest.NewServer(t, a, func(s *dimse.Server) { s.AETitle, s.Actions = "ARCHIVE", a }).Addr
 	return a
@@ -153,7 +154,11 @@ func (a *archive) Action(_ context.Context, _ *dimse.Association, rq dimse.NActi
 	request, err := commitment.ReadRequest(rq, data, commitment.Limits{References: 10000})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err != nil || a.moody(10) {
+	refuses := err != nil || a.moody(10)
+	if request != nil {
+		a.remember(request.TransactionUID, "%d references, %v, refused %t", len(request.References), err, refuses)
+	}
+	if refuses {
 		return dimse.Result{Status: dimse.StatusProcessingFailure}
 	}
 	a.pending = append(a.pending, request)
@@ -218,6 +223,9 @@ func (a *archive) report(ctx context.Context, r *commitment.Result) error {
 	answer, err := to.EventReport(ctx, dimse.NEventReportRQ{
 		SOPClassUID: dicom.StorageCommitmentPushModel, SOPInstanceUID: dicom.StorageCommitmentPushModelInstance, EventTypeID: r.EventTypeID(),
 	}, r.Encode)
+	a.mu.Lock()
+	a.remember(r.TransactionUID, "reported %d and %d failed: %v, %v", len(r.Committed), len(r.Failed), answer.Status, err)
+	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -234,6 +242,11 @@ func (a *archive) reported(r *commitment.Result) {
 	if len(a.pending) > 0 && a.pending[0].TransactionUID == r.TransactionUID {
 		a.pending = a.pending[1:]
 	}
+}
+
+// remember is for whoever holds the lock.
+func (a *archive) remember(transaction dicom.UID, what string, args ...any) {
+	a.history[transaction] = append(a.history[transaction], time.Now().Format("15:04:05.000 ")+fmt.Sprintf(what, args...))
 }
 
 // answersFor reports whether the archive has committed itself to an instance.

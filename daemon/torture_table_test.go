@@ -33,6 +33,11 @@ type row struct {
 	repeated    int // messages to the people once more, likewise
 }
 
+func (r *row) add(o *row) {
+	r.killed, r.cut, r.lost = r.killed+o.killed, r.cut+o.cut, r.lost+o.lost
+	r.duplicated, r.resent, r.repeated = r.duplicated+o.duplicated, r.resent+o.resent, r.repeated+o.repeated
+}
+
 func newTable() *table {
 	return &table{rows: map[string]*row{}, alerts: map[string]bool{}, ended: map[dicom.UID]bool{}, luck: map[string]*luck{}}
 }
@@ -141,7 +146,34 @@ func (c *table) deaths() (n int) {
 	return n
 }
 
-// String is the table, in the order of the alphabet, and the steps that nobody died at.
+// areas are what the daemon was doing, by how the names of its steps begin.
+var areas = []struct {
+	name  string
+	steps []string
+}{
+	{"receive", []string{"create:", "commit:", "association ended"}},
+	{"forward", []string{"leg ", "legs ", "commitment ", "sent is done", "requests forgotten"}},
+	{"triage", []string{"finding ", "failed findings", "study decided"}},
+	{"outbox", []string{"message ", "noted in the journal"}},
+	{"acknowledgement", []string{"alert "}},
+	{"commitment for scanners", []string{"transaction", "report "}},
+	{"removal", []string{"remove:"}},
+	{"recovery", []string{"recover:", "schedules "}},
+	{"any", []string{""}},
+}
+
+func area(step string) string {
+	for _, a := range areas {
+		for _, begin := range a.steps {
+			if strings.HasPrefix(step, begin) {
+				return a.name
+			}
+		}
+	}
+	return ""
+}
+
+// String is the table, in the order of the alphabet, its sums by area, and the steps that nobody died at.
 func (c *table) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,14 +183,20 @@ func (c *table) String() string {
 		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t\t%s\n", r.killed, r.cut, r.lost, r.duplicated, r.resent, r.repeated, step)
 	}
 	fmt.Fprintln(w, "SIGKILL\tpower cut\tlost\tduplicated\tre-sent\ttold again\t\tended at")
-	var sum row
-	for _, step := range slices.Sorted(maps.Keys(c.rows)) {
-		r := c.rows[step]
-		line(step, r)
-		sum.killed, sum.cut, sum.lost = sum.killed+r.killed, sum.cut+r.cut, sum.lost+r.lost
-		sum.duplicated, sum.resent, sum.repeated = sum.duplicated+r.duplicated, sum.resent+r.resent, sum.repeated+r.repeated
+	var all row
+	sums := map[string]*row{}
+	for _, a := range areas {
+		sums[a.name] = &row{}
 	}
-	line("all", &sum)
+	for _, step := range slices.Sorted(maps.Keys(c.rows)) {
+		line(step, c.rows[step])
+		all.add(c.rows[step])
+		sums[area(step)].add(c.rows[step])
+	}
+	for _, a := range areas {
+		line("= "+a.name, sums[a.name])
+	}
+	line("= all", &all)
 	_ = w.Flush() // to memory
 	var never []string
 	for _, step := range spool.Steps() {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -10,11 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"ichwatch/daemon/app"
 	"ichwatch/daemon/spool"
+	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/dimsetest"
 )
 
@@ -107,6 +110,8 @@ type torture struct {
 	now  *life  // the last one begun
 	last string // step of the last death
 	life int
+
+	lives []string // since the last rest: when and where each ended
 }
 
 func newTorture(t *testing.T, rng *rand.Rand, templates []*template, results *table, disk *powerDisk) *torture {
@@ -265,6 +270,7 @@ func (x *torture) die(e ending) {
 	}
 	l.buried()
 	x.results.wished(e.Step, met)
+	x.lives = append(x.lives, fmt.Sprintf("%s %d %s", time.Now().Format("15:04:05.000"), x.life, where))
 	if x.disk != nil {
 		x.must(x.disk.again())
 	}
@@ -334,7 +340,7 @@ func (x *torture) rest() {
 			break
 		}
 		if time.Now().After(deadline) || l.over() {
-			x.Errorf("what is left does not get done: %s\n%s", left, l.log)
+			x.Errorf("what is left does not get done: %s\n%s\n%s\n%s", left, x.waiting(), strings.Join(x.lives, "\n"), l.log)
 			break
 		}
 	}
@@ -353,6 +359,7 @@ func (x *torture) rest() {
 	}
 	x.Logf("at rest after %d lives; %d deaths in all lanes", x.life, x.results.deaths())
 	x.scanner.forget()
+	x.lives = nil
 }
 
 // left says what is still to be done; "" when everything is at rest.
@@ -387,6 +394,30 @@ func (x *torture) left() string {
 		}
 	}
 	return ""
+}
+
+// waiting tells all about the legs that are not done.
+func (x *torture) waiting() string {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(x.spool, "ledger.db")+"?mode=ro")
+	x.must(err)
+	defer db.Close()
+	rows, err := db.Query(`SELECT l.id, l.destination, l.state, l.attempts, l.asked, l.refused, l.last_reason, coalesce(l.next_attempt, 0), coalesce(l.sent_at, 0),
+			i.sop_instance_uid, i.state, coalesce(r.transaction_uid, ''), coalesce(r.state, ''), coalesce(r.requested_at, 0)
+		FROM legs l JOIN instances i ON i.id = l.instance_id LEFT JOIN commitment_requests r ON r.id = l.request_id WHERE l.state <> 'done'`)
+	x.must(err)
+	defer rows.Close()
+	var b strings.Builder
+	x.archive.mu.Lock()
+	defer x.archive.mu.Unlock()
+	for rows.Next() {
+		var id, attempts, asked, refused, next, sent, requested int64
+		var destination, state, reason, sop, file, transaction, request string
+		x.must(rows.Scan(&id, &destination, &state, &attempts, &asked, &refused, &reason, &next, &sent, &sop, &file, &transaction, &request, &requested))
+		fmt.Fprintf(&b, "leg %d to %s: %s, %d attempts, asked %d times, refused %d times (%s), next %v, sent %v; instance %s %s, stored there %t, committed %t; request %s %s of %v: %q\n",
+			id, destination, state, attempts, asked, refused, reason, time.Unix(0, next), time.Unix(0, sent), sop, file,
+			x.archive.stored[dicom.UID(sop)], x.archive.committed[dicom.UID(sop)], transaction, request, time.Unix(0, requested), x.archive.history[dicom.UID(transaction)])
+	}
+	return b.String()
 }
 
 // balance holds the ledger against what the scanner sent and what the people were told.
