@@ -10,9 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/dimsetest"
@@ -25,9 +28,12 @@ const endingEnv = "ICHWATCH_ENDING"
 type ending struct {
 	Step  string        // the spool's, at which it kills itself; "": it does not
 	Count int           // at which time of it
-	Disk  string        // where the disk is mounted whose power is cut first; "": none
+	Asks  bool          // to be ended instead, by a byte to the file that it inherits
 	After time.Duration // by our own hand, where there is no Step
 }
+
+// inherited is the first file of exec.Cmd.ExtraFiles.
+const inherited = 3
 
 // mortal is main, and dies as endingEnv says. The program that ships has no such hook.
 func mortal() {
@@ -41,12 +47,11 @@ func mortal() {
 			if step != e.Step || times.Add(1) != int64(e.Count) {
 				return
 			}
-			if e.Disk != "" {
-				if err := cutPower(e.Disk); err != nil {
-					panic(err)
-				}
+			if e.Asks {
+				_, _ = os.NewFile(inherited, "asks").Write([]byte{1})
+			} else {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal is on its way
 		}
 	}
@@ -61,7 +66,9 @@ type life struct {
 	ended chan struct{}
 	err   error // of Wait, after ended
 
-	unplugged bool // the power was cut from outside: it may have noticed
+	asks     *os.File // it asks here for its end; nil: it does it itself
+	unplug   sync.Once
+	powerCut error // after unplug
 }
 
 // born starts a daemon, and lets everybody around it try to speak to it.
@@ -76,12 +83,25 @@ func (x *torture) born(e ending) *life {
 	l.cmd.Args[0] = "ichwatch" // which TestMain takes for the program itself
 	l.cmd.Env = append(os.Environ(), endingEnv+"="+string(order))
 	l.cmd.Stderr = l.log
+	if e.Asks {
+		asks, asked, err := os.Pipe()
+		x.must(err)
+		defer asked.Close()
+		l.asks, l.cmd.ExtraFiles = asks, []*os.File{asked}
+	}
 	x.must(l.cmd.Start())
 	x.now = l
 	go func() {
 		defer close(l.ended)
 		l.err = l.cmd.Wait()
 	}()
+	if e.Asks {
+		go func() {
+			if n, _ := l.asks.Read(make([]byte, 1)); n > 0 {
+				l.end()
+			}
+		}()
+	}
 	x.scanner.begin(l.ended)
 	x.archive.begin(l.ended)
 	return l
@@ -114,25 +134,39 @@ func (l *life) answers() bool {
 }
 
 // end ends a daemon from outside.
+//
+// Before the power of its disk is cut it is stopped, to the last of its threads: it must not hear what becomes of an fsync
+// that is under way. ext4 may call one done that has lost its transaction to the cut, which on a machine without power
+// nobody is told.
 func (l *life) end() {
-	if l.disk != nil {
-		l.must(l.disk.cut())
-		l.unplugged = true
-	}
-	_ = l.cmd.Process.Kill()
+	l.unplug.Do(func() {
+		if l.disk != nil {
+			pid := l.cmd.Process.Pid
+			if err := unix.Kill(pid, unix.SIGSTOP); err == nil { // otherwise it has ended
+				_ = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil) // likewise
+			}
+			l.powerCut = l.disk.cut()
+		}
+		_ = l.cmd.Process.Kill()
+	})
 }
 
 // buried waits until the daemon has ended, which must have been by SIGKILL, and until everybody around it has noticed.
 func (l *life) buried() {
 	l.Helper()
 	<-l.ended
+	l.unplug.Do(func() {}) // over, if it was begun
+	l.must(l.powerCut)
+	if l.asks != nil {
+		l.must(l.asks.Close())
+	}
 	l.scanner.wait()
 	l.archive.wait()
 	if strings.Contains(l.log.String(), "DATA RACE") {
 		l.Errorf("the race detector has found something\n%s", l.log)
 	}
 	var exit *exec.ExitError
-	if !errors.As(l.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL && !l.unplugged {
+	if !errors.As(l.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		l.Fatalf("the daemon ended by itself: %v\n%s", l.err, l.log)
 	}
 }

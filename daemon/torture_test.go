@@ -194,10 +194,7 @@ func (x *torture) run(long time.Duration) {
 
 // ending chooses how the next life ends.
 func (x *torture) ending() ending {
-	e := ending{Count: 1}
-	if x.disk != nil {
-		e.Disk = x.disk.mount
-	}
+	e := ending{Count: 1, Asks: x.disk != nil}
 	if x.rng.IntN(8) == 0 {
 		e.After = time.Duration(1 + x.rng.Int64N(int64(2*time.Second)))
 		return e
@@ -331,7 +328,7 @@ func (x *torture) rest() {
 	x.Helper()
 	x.archive.behave(true)
 	defer x.archive.behave(false)
-	l := x.born(ending{})
+	l := x.born(ending{Asks: x.disk != nil})
 	deadline := time.Now().Add(2 * time.Minute)
 	var left string
 	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
