@@ -68,7 +68,8 @@ func TestDefault(t *testing.T) {
 	want := []any{
 		"ICHWATCH", ":11112", configs.Size(131072), 30 * time.Second, 0,
 		configs.Share(0.9), configs.Size(0),
-		configs.Retention{Positive: 720 * time.Hour, Negative: 168 * time.Hour, NotAnalysed: 168 * time.Hour, Failed: 720 * time.Hour, Unacknowledged: "keep"}, 0, true, 20 * time.Second,
+		configs.Retention{Positive: 720 * time.Hour, Negative: 168 * time.Hour, NotAnalysed: 168 * time.Hour, Failed: 720 * time.Hour, Unacknowledged: "keep"},
+		0, true, 20 * time.Second,
 		[]string{"CT"},
 		[]configs.Escalation{{After: 2 * time.Minute}, {After: 5 * time.Minute}, {After: 10 * time.Minute}},
 		"ichwatch-site-ct1", "127.0.0.1:9114",

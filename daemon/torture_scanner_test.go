@@ -131,12 +131,15 @@ func (c *ct) EventReport(_ context.Context, _ *dimse.Association, rq dimse.NEven
 	return dimse.Result{Status: dimse.StatusSuccess}
 }
 
-// examine makes a new study.
-func (c *ct) examine() {
+// examine makes a new study, of a bleed where it has to be.
+func (c *ct) examine(bleed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.studies++
 	m := c.templates[c.rng.IntN(len(c.templates))]
+	for bleed && m.outcome != alerts.Positive {
+		m = c.templates[c.rng.IntN(len(c.templates))]
+	}
 	c.expected[renamed(m.study, c.studies, 1)] = m.outcome
 	for i, s := range m.slices {
 		uid := renamed(m.uids[i], c.studies, i+10)

@@ -249,15 +249,20 @@ var afterwards = map[string][]string{
 func (x *torture) die(e ending) {
 	x.Helper()
 	x.life++
-	if x.scanner.idle() {
-		x.scanner.examine()
+	ofAlert := strings.HasPrefix(e.Step, "alert ")
+	if ofAlert || x.scanner.idle() {
+		x.scanner.examine(ofAlert)
 	}
 	l := x.born(e)
 	var met bool
 	if e.Step == "" {
 		met = l.ends(e.After)
 	} else {
-		met = !l.answers() || l.ends(patience)
+		wait := patience
+		if ofAlert {
+			wait *= 3 // people take their time
+		}
+		met = !l.answers() || l.ends(wait)
 	}
 	where := "at any moment"
 	if met {
