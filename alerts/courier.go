@@ -3,6 +3,7 @@ package alerts
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -11,8 +12,8 @@ import (
 //
 // Within a key the order of the outbox is kept: the next entry leaves when the
 // one before it is confirmed. Between keys nothing waits: a key whose entry
-// fails is held back alone, for a time that doubles from MinRetry to MaxRetry,
-// and is never given up.
+// fails is held back alone, for a time that doubles from MinRetry to MaxRetry
+// (less up to a quarter, by chance), and is never given up.
 type Courier struct {
 	Outbox    Outbox
 	Publisher Publisher
@@ -96,7 +97,9 @@ func (r *courierRun) deliver(ctx context.Context, e Entry) {
 	defer cancel()
 	if err != nil {
 		wait := r.retryAfter(e.Attempts)
-		log.Warn("message not delivered; trying again", "attempt", e.Attempts+1, "after", wait, "err", err)
+		// One line for each message and attempt would bury the alarm that the
+		// publisher raises; what waits, and why, is in the outbox.
+		log.Debug("message not delivered; trying again", "attempt", e.Attempts+1, "after", wait, "err", err)
 		err = r.Outbox.MessageFailed(record, e.ID, err.Error(), r.now().Add(wait))
 	} else {
 		log.Debug("message delivered", "attempt", e.Attempts+1)
@@ -109,13 +112,16 @@ func (r *courierRun) deliver(ctx context.Context, e Entry) {
 	}
 }
 
-// retryAfter returns how long an entry waits after its attempts+1st failure.
+// retryAfter returns how long an entry waits after its attempts+1st failure. What
+// failed together does not try again together: it may be that one of them makes
+// the others fail.
 func (r *courierRun) retryAfter(attempts int) time.Duration {
 	wait, limit := orDefault(r.MinRetry, time.Second), orDefault(r.MaxRetry, 30*time.Second)
 	for ; attempts > 0 && wait < limit; attempts-- {
 		wait *= 2
 	}
-	return min(wait, limit)
+	wait = min(wait, limit)
+	return wait - rand.N(wait/4+1)
 }
 
 func (r *courierRun) poll() time.Duration {
