@@ -191,8 +191,14 @@ func (c *Config) Warnings() Problems {
 	case c.ONNXRuntime.SHA256 == "":
 		warn("onnxruntime.sha256", "is empty: the library is loaded unverified")
 	}
-	if u, err := url.Parse(c.Alerts.MQTT.Broker); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) {
-		warn("alerts.mqtt.broker", "is spoken to without TLS: alerts and passwords cross the network in the clear")
+	for _, broker := range c.Alerts.MQTT.Brokers() {
+		if u, err := url.Parse(broker); err == nil && u.Scheme == "tcp" && !isLoopback(u.Hostname()) {
+			warn("alerts.mqtt.broker", "is spoken to without TLS: alerts and passwords cross the network in the clear")
+			break
+		}
+	}
+	if !c.Alerts.MQTT.ReadBack {
+		warn("alerts.mqtt.read_back", "is false: an alert that the broker confirms and drops, for its access list or its limits, counts as delivered")
 	}
 	if host, _, _ := net.SplitHostPort(c.Monitor.Listen); c.Monitor.Listen != "" && !isLoopback(host) {
 		warn("monitor.listen", "is open to the network and asks for no password")

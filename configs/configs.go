@@ -199,7 +199,8 @@ type Alerts struct {
 
 // MQTT is the broker and how to speak to it.
 type MQTT struct {
-	Broker          string        `mapstructure:"broker"` // tcp://host:port, tls://host:port
+	Broker          string        `mapstructure:"broker"`   // tcp://host:port, tls://host:port
+	Failover        []string      `mapstructure:"failover"` // as Broker
 	Root            string        `mapstructure:"root"`
 	ClientID        string        `mapstructure:"client_id"` // filled from site and device where left out
 	Username        string        `mapstructure:"username"`
@@ -208,7 +209,11 @@ type MQTT struct {
 	CertificateFile string        `mapstructure:"certificate_file"`
 	KeyFile         string        `mapstructure:"key_file"`
 	KeepAlive       time.Duration `mapstructure:"keep_alive"`
+	ReadBack        bool          `mapstructure:"read_back"`
 }
+
+// Brokers are all addresses of the broker, in the order in which they are tried.
+func (m *MQTT) Brokers() []string { return append([]string{m.Broker}, m.Failover...) }
 
 // Escalation is one step while nobody has acknowledged; After runs from the step
 // before it.

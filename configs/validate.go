@@ -163,6 +163,19 @@ func (d *document) validateAlerts(c *Alerts) {
 func (d *document) validateMQTT(c *MQTT) {
 	const key = "alerts.mqtt."
 	tls := d.broker(key+"broker", c.Broker)
+	if n := len(c.Failover); n > 8 {
+		d.reject(key+"failover", "", &valueError{fmt.Sprintf("has %d entries", n), "up to 8", ""})
+	}
+	for i, broker := range c.Failover {
+		at := entry(key+"failover", i)
+		switch secured := d.broker(at, broker); {
+		case broker == c.Broker:
+			d.reject(at, broker, &valueError{"is alerts.mqtt.broker itself", "the other nodes", ""})
+		case secured != tls && !d.rejected(at) && !d.rejected(key+"broker"):
+			d.reject(at, broker, &valueError{"does not begin as alerts.mqtt.broker does", "tls:// for all of them, or tcp:// for all", ""})
+		}
+	}
+	d.unique(key+"failover", c.Failover)
 	d.topic(key+"root", c.Root)
 	if len(c.ClientID) > 128 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		d.reject(key+"client_id", c.ClientID, &valueError{"is not a client id", "up to 128 printable ASCII characters without spaces", ""})

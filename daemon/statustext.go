@@ -119,10 +119,16 @@ func (o *outlook) broker() string {
 	switch {
 	case o.Daemon == nil:
 		return "no daemon says whether it is connected"
-	case o.Daemon.Broker.Connected:
-		return o.Daemon.Broker.Address + " connected"
 	}
-	return o.Daemon.Broker.Address + " NOT CONNECTED"
+	b := o.Daemon.Broker
+	text := b.Address + " NOT CONNECTED"
+	if b.Connected {
+		text = b.Address + " connected"
+	}
+	if b.Nodes > 1 {
+		text += fmt.Sprintf(", one of %d addresses", b.Nodes)
+	}
+	return text
 }
 
 func (a openAlert) reached() string {

@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -58,7 +58,7 @@ func (l *logBuffer) String() string {
 
 func options(broker string) Options {
 	return Options{
-		Broker: broker, Root: "ichwatch", Site: "north", Device: "ct1", Boot: 7, Version: "0.1.0",
+		Brokers: []string{broker}, Root: "ichwatch", Site: "north", Device: "ct1", Boot: 7, Version: "0.1.0", ReadBack: true,
 		MinRetry: 20 * time.Millisecond, MaxRetry: 100 * time.Millisecond, Timeout: 5 * time.Second,
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -127,12 +127,17 @@ type subscriber struct {
 
 func subscribe(t *testing.T, addr, filter string) *subscriber {
 	t.Helper()
+	return subscribeAt(t, 1, addr, filter)
+}
+
+func subscribeAt(t *testing.T, qos byte, addr, filter string) *subscriber {
+	t.Helper()
 	s := &subscriber{messages: make(chan message, 1000)}
 	s.Client = paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + addr).SetAutoReconnect(false).SetClientID(fmt.Sprintf("sub-%p", s)))
 	if token := s.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
 		t.Fatalf("connect to %s: %v", addr, token.Error())
 	}
-	token := s.Subscribe(filter, 1, func(_ paho.Client, m paho.Message) {
+	token := s.Subscribe(filter, qos, func(_ paho.Client, m paho.Message) {
 		s.messages <- message{m.Topic(), string(m.Payload()), m.Retained()}
 	})
 	if !token.WaitTimeout(patience) || token.Error() != nil {
@@ -181,6 +186,7 @@ func startMochi(t *testing.T, tlsConfig *tls.Config) (server *mochi.Server, addr
 type mosquitto struct {
 	addr string
 	cmd  *exec.Cmd
+	log  *logBuffer
 }
 
 // requirePeer returns the path of a peer program; without it the test is
@@ -216,7 +222,6 @@ func freeAddr(t *testing.T) string {
 // and returns when it takes connections.
 func startMosquitto(t *testing.T, addr string, lines ...string) *mosquitto {
 	t.Helper()
-	program := requirePeer(t, "mosquitto")
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -224,20 +229,30 @@ func startMosquitto(t *testing.T, addr string, lines ...string) *mosquitto {
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
+	return startMosquittoWith(t, addr, fmt.Sprintf("listener %s %s\npersistence false\n%s\n", port, host, strings.Join(lines, "\n")), 0)
+}
+
+// startMosquittoWith starts a broker with a whole configuration, which has it
+// listen on addr, and returns when it takes connections there. fileLimit, in
+// blocks of 512 bytes, is what it can write into a file; 0: as much as it wants.
+func startMosquittoWith(t *testing.T, addr, configuration string, fileLimit int) *mosquitto {
+	t.Helper()
+	program := requirePeer(t, "mosquitto")
 	config := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %s %s\npersistence false\n%s\n", port, host, strings.Join(lines, "\n"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := &mosquitto{addr: addr, cmd: exec.Command(program, "-c", config)}
-	log := new(logBuffer)
-	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m := &mosquitto{addr: addr, cmd: exec.Command(program, "-c", config), log: new(logBuffer)}
+	if fileLimit > 0 { // as a full disk; without the signal that would kill it
+		m.cmd = exec.Command("sh", "-c", `trap "" XFSZ; ulimit -f $2; exec "$0" -c "$1"`, program, config, strconv.Itoa(fileLimit))
+	}
+	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.kill)
 	if !dialUntil(addr, patience) {
-		t.Fatalf("mosquitto does not listen on %s:\n%s", addr, log)
+		t.Fatalf("mosquitto does not listen on %s:\n%s", addr, m.log)
 	}
 	return m
 }
@@ -260,77 +275,6 @@ func dialUntil(addr string, limit time.Duration) bool {
 		}
 	}
 	return false
-}
-
-// gate passes TCP connections on to a broker while it is open, so that a test
-// can say when a broker that came back is to be found.
-type gate struct {
-	ln      net.Listener
-	backend string
-	mu      sync.Mutex
-	open    bool
-	conns   []net.Conn
-}
-
-func newGate(t *testing.T, backend string) *gate {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gate{ln: ln, backend: backend, open: true}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { g.pass(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		g.set(false)
-		serving.Wait()
-	})
-	return g
-}
-
-func (g *gate) addr() string { return g.ln.Addr().String() }
-
-// set opens or closes the gate; closing breaks what passes.
-func (g *gate) set(open bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.open = open
-	if !open {
-		for _, c := range g.conns {
-			_ = c.Close()
-		}
-		g.conns = nil
-	}
-}
-
-func (g *gate) pass(front net.Conn) {
-	defer front.Close()
-	g.mu.Lock()
-	if !g.open {
-		g.mu.Unlock()
-		return
-	}
-	back, err := net.Dial("tcp", g.backend)
-	if err != nil {
-		g.mu.Unlock()
-		return
-	}
-	g.conns = append(g.conns, front, back)
-	g.mu.Unlock()
-	defer back.Close()
-	var both sync.WaitGroup
-	both.Go(func() { _, _ = io.Copy(back, front); _ = back.Close() })
-	both.Go(func() { _, _ = io.Copy(front, back); _ = front.Close() })
-	both.Wait()
 }
 
 // victim is the process that a test kills: it connects, says so, and waits.

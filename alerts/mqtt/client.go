@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"sync"
 	"time"
@@ -31,28 +32,33 @@ const (
 	stateOffline = "offline"
 )
 
-// manyBrief connections in a row that break soon after they stood are no accident.
-const manyBrief = 3
-
 // Client keeps a connection to a broker. It implements [alerts.Publisher].
 type Client struct {
-	o      Options
-	broker *url.URL
+	o       Options
+	brokers []*url.URL
+	faults  *faults
 
 	mu      sync.Mutex
-	current *session      // nil without a connection
-	changed chan struct{} // closed and replaced when current changes
+	broker  string           // in turn
+	current *session         // nil without a connection
+	since   time.Time        // current has been nil, or not
+	stuck   map[int64]string // topics of entries that the broker does not take
+	losses  map[int64]int    // of connections, in a row, while an entry was under way
+	changed chan struct{}    // closed and replaced when current changes
 }
 
 var _ alerts.Publisher = (*Client)(nil)
 
 // New checks the options; it does not connect.
 func New(o Options) (*Client, error) {
-	o, broker, err := o.complete()
+	o, brokers, err := o.complete()
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, broker: broker, changed: make(chan struct{})}, nil
+	return &Client{
+		o: o, brokers: brokers, broker: brokers[0].String(), stuck: map[int64]string{}, losses: map[int64]int{}, changed: make(chan struct{}),
+		faults: &faults{log: o.Log, now: o.Now, remind: o.Remind, standing: map[string]*alarm{}},
+	}, nil
 }
 
 // Base returns <root>/v1/<site>/<device>, below which all topics stand.
@@ -66,61 +72,70 @@ func (c *Client) Connected() bool {
 	return s != nil
 }
 
+// Status tells how the client and the broker get on.
+func (c *Client) Status() Status {
+	connected := c.Connected()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Status{Broker: c.broker, Connected: connected, Since: c.since, Faults: c.faults.list()}
+}
+
+const noConnection = "no connection to the MQTT broker; alerts wait in the outbox"
+
 // Run connects, and connects again whenever the connection breaks, until ctx
 // ends; then it says "offline", disconnects and returns nil. A broker that
-// cannot be reached is logged and tried again, at growing intervals.
+// cannot be reached is a fault that is logged, and tried again after the others,
+// at growing intervals.
 func (c *Client) Run(ctx context.Context) error {
-	wait, brief := c.o.MinRetry, 0 // brief: connections in a row that broke soon
+	r := newRotation(c.brokers, c.o.MinRetry, c.o.MaxRetry)
 	for ctx.Err() == nil {
+		broker := r.broker()
+		c.turnTo(broker)
 		began := time.Now()
-		wasUp, err := c.runSession(ctx)
+		wasUp, err := c.runSession(ctx, broker, r)
 		if ctx.Err() != nil {
 			break
 		}
-		// A connection that breaks at once, as when two devices share a client
-		// id, is no better than none. Each of the two throws the other out after
-		// its own wait, which is at most MaxRetry.
-		switch {
-		case wasUp && time.Since(began) > 2*c.o.MaxRetry:
-			wait, brief = c.o.MinRetry, 0
-		case wasUp:
-			brief++
-		}
-		log := c.o.Log.With("broker", c.broker.String())
-		if brief >= manyBrief {
-			log = log.With("hint", "another client at the broker may have the same client_id (made of site and device where it is not set): give each device its own", "client_id", c.o.ClientID)
-		}
+		var stood time.Duration
 		if wasUp {
-			log.Warn("the connection to the MQTT broker broke; connecting again", "after", wait, "err", err)
-		} else {
-			log.Warn("cannot connect to the MQTT broker; alerts wait in the outbox", "again after", wait, "err", err)
+			stood = time.Since(began)
 		}
+		wait, all := r.next(stood)
+		c.lost(broker, r, wasUp, err, all)
+		c.o.Log.Debug("connecting again to the MQTT broker", "after", wait, "next", r.broker().String())
 		pause(ctx, wait)
-		wait = min(2*wait, c.o.MaxRetry)
 	}
 	return nil
 }
 
-// Publish sends e below [Client.Base] and returns nil when the broker has
-// confirmed it. Without a connection it waits for one.
-func (c *Client) Publish(ctx context.Context, e alerts.Entry) error {
-	for {
-		s, changed := c.session()
-		if s != nil {
-			return s.publish(ctx, c.topic(e.Topic), e.Retain, e.Payload)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// lost says that there is no connection to broker. One that stood for long may
+// break, and one of several be away, without being a fault already.
+func (c *Client) lost(broker *url.URL, r *rotation, wasUp bool, err error, all bool) {
+	log := c.o.Log.With("broker", broker.String())
+	attrs := []any{"broker", broker.String()}
+	if wasUp && r.brief >= manyBrief {
+		err = fmt.Errorf("%w: %w", errTooBrief, err)
+		attrs = append(attrs, "client_id", c.o.ClientID)
+	}
+	if _, ok := errors.AsType[*advised](err); !ok { // not from connect
+		err = &advised{err, adviceForLoss(err)}
+	}
+	switch {
+	case r.brief > 0, all && !wasUp, c.faults.stands(AboutConnection):
+		c.faults.raise(AboutConnection, noConnection, err, attrs...)
+	case wasUp && c.isStuck():
+		log.Debug("lost the connection to the MQTT broker over a message, as said; connecting again", "err", err)
+	case wasUp:
+		log.Warn("lost the connection to the MQTT broker; connecting again", "err", err)
+	default:
+		log.Warn("no connection to the MQTT broker at this address; trying the next one", "err", err)
 	}
 }
 
 // runSession makes one connection and serves it to its end. wasUp tells whether
 // it came to stand.
-func (c *Client) runSession(ctx context.Context) (wasUp bool, err error) {
-	s, err := c.connect(ctx)
+func (c *Client) runSession(ctx context.Context, broker *url.URL, r *rotation) (wasUp bool, err error) {
+	s, err := c.connect(ctx, broker)
 	if err != nil {
 		return false, err
 	}
@@ -133,41 +148,105 @@ func (c *Client) runSession(ctx context.Context) (wasUp bool, err error) {
 	defer stop()
 	defer s.close()
 
-	if c.o.Acknowledge != nil {
-		switch err := s.subscribe(ctx, c.topic(topicAck)); {
-		case errors.Is(err, ErrRefused):
-			// Alerts that escalate for want of an answer are better than none.
-			c.o.Log.Error("acknowledgements cannot be received over MQTT", "err", err)
-		case err != nil:
-			return false, err
-		}
-	}
-	if err := s.publish(ctx, c.topic(topicState), true, c.state(stateOnline)); err != nil {
+	if err := c.subscribe(ctx, s); err != nil {
 		return false, err
 	}
+	online := c.state(stateOnline)
+	returned, forget := s.returns.await(c.topic(topicState), online)
+	defer forget()
+	if err := s.confirm(ctx, c.topic(topicState), true, online); err != nil {
+		return false, err
+	}
+	c.greet(s, r)
 	c.setSession(s)
 	defer c.setSession(nil)
-	c.o.Log.Info("connected to the MQTT broker", "broker", c.broker.String(), "base", c.Base())
+	return true, c.serve(ctx, s, r, returned)
+}
 
-	var beat <-chan time.Time
+// subscribe asks for acknowledgements, and for what is read back. What the
+// broker refuses is a fault, and no reason to have no connection: alerts that
+// escalate for want of an answer are better than none.
+func (c *Client) subscribe(ctx context.Context, s *session) error {
+	if c.o.Acknowledge != nil {
+		switch err := s.subscribe(ctx, s.ack); {
+		case errors.Is(err, ErrRefused):
+			c.faults.raise(AboutAcknowledgements, "acknowledgements cannot be received over MQTT", &advised{err, "grant this user the right to read the topic, in the broker's access list"})
+		case err != nil:
+			return err
+		default:
+			c.faults.clear(AboutAcknowledgements)
+		}
+	}
+	if !c.o.ReadBack {
+		return nil
+	}
+	var refused error
+	for _, name := range []string{topicState, alerts.TopicAlert, alerts.TopicOutcome} {
+		switch err := s.subscribe(ctx, c.topic(name)); {
+		case errors.Is(err, ErrRefused):
+			refused = errors.Join(refused, err)
+		case err != nil:
+			return err
+		default:
+			s.returns.read(c.topic(name))
+		}
+	}
+	if refused != nil {
+		c.faults.raise(AboutReadBack, "nobody can say whether the MQTT broker passes messages on", &advised{refused, "grant this user the right to read the topic, or set alerts.mqtt.read_back: false"})
+		return nil
+	}
+	c.faults.clear(AboutReadBack)
+	return nil
+}
+
+// greet says that the connection stands.
+func (c *Client) greet(s *session, r *rotation) {
+	if r.brief > 0 || c.isStuck() {
+		return // said already, and about to be said again
+	}
+	c.o.Log.Info("connected to the MQTT broker", "broker", s.broker.String(), "base", c.Base())
+	if !s.known && c.connectedBefore() {
+		c.o.Log.Warn("the MQTT broker has forgotten this device's session: acknowledgements that were sent while it was away are lost; see to it that the broker keeps sessions (mosquitto: persistence true)", "broker", s.broker.String())
+	}
+}
+
+// serve keeps s until it ends, and returns why it did; nil when ctx ended.
+// returned is closed when "online" comes back; it may be nil.
+func (c *Client) serve(ctx context.Context, s *session, r *rotation, returned <-chan struct{}) error {
+	var beat, late <-chan time.Time
 	if c.o.Heartbeat > 0 {
 		t := time.NewTicker(c.o.Heartbeat)
 		defer t.Stop()
 		beat = t.C
 		c.beat(ctx, s)
 	}
+	if returned != nil {
+		t := time.NewTimer(c.o.Timeout)
+		defer t.Stop()
+		late = t.C
+	}
+	settled := time.NewTimer(r.settling())
+	defer settled.Stop()
 	for {
 		select {
 		case <-s.lost:
-			return true, s.lostErr
+			return s.lostErr
+		case <-settled.C:
+			c.faults.clear(AboutConnection)
+		case <-returned:
+			c.faults.clear(topicState)
+			returned, late = nil, nil
+		case <-late:
+			c.faults.raise(topicState, "the MQTT broker confirms messages and does not pass them on", &advised{ErrNotReturned, adviceNotReturned}, "topic", c.topic(topicState))
+			late = nil
 		case <-beat:
 			c.beat(ctx, s)
 		case <-ctx.Done():
 			// An orderly DISCONNECT discards the will, so say it ourselves.
-			if err := s.publish(context.WithoutCancel(ctx), c.topic(topicState), true, c.state(stateOffline)); err != nil {
+			if err := s.confirm(context.WithoutCancel(ctx), c.topic(topicState), true, c.state(stateOffline)); err != nil {
 				c.o.Log.Warn("could not tell the MQTT broker that this device goes offline", "err", err)
 			}
-			return true, nil
+			return nil
 		}
 	}
 }
@@ -175,7 +254,7 @@ func (c *Client) runSession(ctx context.Context) (wasUp bool, err error) {
 // beat publishes one heartbeat. A beat that fails is a beat that is missing,
 // which is its meaning.
 func (c *Client) beat(ctx context.Context, s *session) {
-	if err := s.publish(ctx, c.topic(topicHealth), true, c.health()); err != nil && ctx.Err() == nil {
+	if err := s.confirm(ctx, c.topic(topicHealth), true, c.health()); err != nil && ctx.Err() == nil {
 		c.o.Log.Warn("heartbeat not confirmed", "err", err)
 	}
 }
@@ -239,12 +318,26 @@ func (c *Client) session() (*session, <-chan struct{}) {
 	return c.current, c.changed
 }
 
+// connectedBefore reports whether there has been a connection in this life.
+func (c *Client) connectedBefore() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.since.IsZero()
+}
+
 func (c *Client) setSession(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current = s
+	c.current, c.since = s, c.o.Now()
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// turnTo notes which broker is in turn.
+func (c *Client) turnTo(broker *url.URL) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broker = broker.String()
 }
 
 func (c *Client) topic(name string) string { return c.Base() + "/" + name }

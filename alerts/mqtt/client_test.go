@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,7 +154,7 @@ func TestPromise6_HostileAcknowledgements(t *testing.T) {
 	if a := receive(t, got); a.AlertID != alertID {
 		t.Errorf("got %+v", a)
 	}
-	if text := log.String(); strings.Contains(text, "secret") || strings.Count(text, "dropped a message") != 6 || strings.Contains(text, "broke;") {
+	if text := log.String(); strings.Contains(text, "secret") || strings.Count(text, "dropped a message") != 6 || strings.Contains(text, "lost the connection") {
 		t.Errorf("log of six hostile messages on one connection:\n%s", text)
 	}
 }
@@ -209,7 +210,7 @@ func TestPromise5_NothingIsDeliveredWithoutAConfirmation(t *testing.T) {
 			}
 		})
 		o := options("tcp://" + addr)
-		o.Timeout = 200 * time.Millisecond
+		o.Timeout, o.ReadBack = 200*time.Millisecond, false
 		c, _ := run(t, o)
 		if err := c.Publish(t.Context(), alertEntry(1)); !errors.Is(err, ErrNotConfirmed) {
 			t.Errorf("err = %v, want ErrNotConfirmed", err)
@@ -223,15 +224,17 @@ func TestPromise5_NothingIsDeliveredWithoutAConfirmation(t *testing.T) {
 			}
 			confirm(conn, p)
 		})
-		c, _ := run(t, options("tcp://"+addr))
+		o := options("tcp://" + addr)
+		o.ReadBack = false
+		c, _ := run(t, o)
 		if err := c.Publish(t.Context(), alertEntry(1)); !errors.Is(err, ErrConnectionLost) {
 			t.Errorf("err = %v, want ErrConnectionLost", err)
 		}
 	})
 }
 
-// A broker that lets nobody read acknowledgements gets the alerts all the same.
-func TestPromise5_RefusedSubscription(t *testing.T) {
+// A broker that lets nobody read gets the alerts all the same.
+func TestPromise5_RefusedSubscriptions(t *testing.T) {
 	addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
 		if s, ok := p.(*packets.SubscribePacket); ok {
 			_, _ = conn.Write([]byte{0x90, 3, byte(s.MessageID >> 8), byte(s.MessageID), 0x80})
@@ -247,9 +250,21 @@ func TestPromise5_RefusedSubscription(t *testing.T) {
 	if err := c.Publish(t.Context(), alertEntry(1)); err != nil {
 		t.Error(err)
 	}
-	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "refused the subscription of ichwatch/v1/north/ct1/ack (return code 80H)") {
+	if text := log.String(); strings.Count(text, "level=ERROR") != 2 || !strings.Contains(text, "refused the subscription of ichwatch/v1/north/ct1/ack (return code 80H)") ||
+		!strings.Contains(text, "refused the subscription of ichwatch/v1/north/ct1/alert") {
 		t.Errorf("log:\n%s", text)
 	}
+	if about := faultsAbout(c); !slices.Equal(about, []string{AboutAcknowledgements, AboutReadBack}) {
+		t.Errorf("faults about %v", about)
+	}
+}
+
+func faultsAbout(c *Client) []string {
+	var about []string
+	for _, f := range c.Status().Faults {
+		about = append(about, f.About)
+	}
+	return about
 }
 
 func TestOptionsAreChecked(t *testing.T) {
@@ -258,19 +273,21 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*Options){
-		"root":             func(o *Options) { o.Root = "" },
-		"root must be":     func(o *Options) { o.Root = "a//b" },
-		"site":             func(o *Options) { o.Site = "north/+" },
-		"device":           func(o *Options) { o.Device = "ct\x00" },
-		"tcp:// or tls://": func(o *Options) { o.Broker = "http://x:1" },
-		"host:port":        func(o *Options) { o.Broker = "tcp://" },
-		"must not contain": func(o *Options) { o.Broker = "tcp://user:s3cret@x:1" },
-		"no such file":     func(o *Options) { o.Username, o.PasswordFile = "u", password+"x" },
-		"needs a username": func(o *Options) { o.PasswordFile = password },
-		"authorities":      func(o *Options) { o.Broker, o.CAFile = "tls://x", password+"x" },
-		"no PEM":           func(o *Options) { o.Broker, o.CAFile = "tls://x", password },
-		"go together":      func(o *Options) { o.Broker, o.KeyFile = "tls://x", password },
-		"whole seconds":    func(o *Options) { o.KeepAlive = time.Millisecond },
+		"root":                func(o *Options) { o.Root = "" },
+		"root must be":        func(o *Options) { o.Root = "a//b" },
+		"site":                func(o *Options) { o.Site = "north/+" },
+		"device":              func(o *Options) { o.Device = "ct\x00" },
+		"tcp:// or tls://":    func(o *Options) { o.Brokers[0] = "http://x:1" },
+		"host:port":           func(o *Options) { o.Brokers[0] = "tcp://" },
+		"must not contain":    func(o *Options) { o.Brokers[0] = "tcp://user:s3cret@x:1" },
+		"no such file":        func(o *Options) { o.Username, o.PasswordFile = "u", password+"x" },
+		"a broker is missing": func(o *Options) { o.Brokers = nil },
+		"or all with tls://":  func(o *Options) { o.Brokers = append(o.Brokers, "tls://y:1") },
+		"needs a username":    func(o *Options) { o.PasswordFile = password },
+		"authorities":         func(o *Options) { o.Brokers, o.CAFile = []string{"tls://x"}, password+"x" },
+		"no PEM":              func(o *Options) { o.Brokers, o.CAFile = []string{"tls://x"}, password },
+		"go together":         func(o *Options) { o.Brokers, o.KeyFile = []string{"tls://x"}, password },
+		"whole seconds":       func(o *Options) { o.KeepAlive = time.Millisecond },
 	} {
 		o := options("tcp://x:1")
 		spoil(&o)
@@ -292,8 +309,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	if secret, err := c.o.password(); secret != "s3cret" || err != nil {
 		t.Errorf("password = %q, %v", secret, err)
 	}
-	if c.broker.Host != "broker.example:8883" || c.o.ClientID != "ichwatch-north-ct1" || c.Base() != "ichwatch/v1/north/ct1" {
-		t.Errorf("host %s, client id %s, base %s", c.broker.Host, c.o.ClientID, c.Base())
+	if c.brokers[0].Host != "broker.example:8883" || c.o.ClientID != "ichwatch-north-ct1" || c.Base() != "ichwatch/v1/north/ct1" {
+		t.Errorf("host %s, client id %s, base %s", c.brokers[0].Host, c.o.ClientID, c.Base())
 	}
 }
 
@@ -329,7 +346,7 @@ func TestConnectErrorsSayWhatToDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := client.connect(t.Context()); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := client.connect(t.Context(), client.brokers[0]); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: err = %v, want %q in it", name, err, c.says)
 		}
 	}
@@ -343,11 +360,11 @@ func TestBriefConnectionsHintAtTheClientID(t *testing.T) {
 	})
 	log := newWatchedLog("another client at the broker may have the same client_id")
 	o := options("tcp://" + addr)
-	o.MinRetry = time.Millisecond
+	o.MinRetry, o.ReadBack = time.Millisecond, false
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	run(t, o)
 	receive(t, log.seen)
-	if text := log.String(); strings.Count(text, "broke; connecting again") < manyBrief || !strings.Contains(text, "client_id=ichwatch-north-ct1") || !strings.Contains(text, "broker=tcp://"+addr) {
+	if text := log.String(); strings.Count(text, "level=ERROR") != 1 || !strings.Contains(text, "client_id=ichwatch-north-ct1") || !strings.Contains(text, "broker=tcp://"+addr) {
 		t.Errorf("log:\n%s", text)
 	}
 }

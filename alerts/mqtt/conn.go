@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
-
-	"ichwatch/alerts"
 )
 
 // maxPacket bounds the packets that the client library gets to see. It allocates
-// what a packet's header claims, up to 256 MiB; the largest packet that we have
-// a use for is an acknowledgement behind its topic.
-const maxPacket = 4*alerts.MaxAckSize + 1024
+// what a packet's header claims, up to 256 MiB; what we have a use for is an
+// acknowledgement behind its topic (at most alerts.MaxAckSize) and our own
+// messages.
+const maxPacket = 64 << 10
+
+// maxReturned bounds topic and payload together of a message that can be read
+// back: before them stand the topic's length and the packet's identifier
+// (MQTT 3.1.1 section 3.3.2).
+const maxReturned = maxPacket - 4
 
 // errProtocol is a broker that does not speak MQTT as it should.
 var errProtocol = errors.New("the broker broke the MQTT protocol")

@@ -11,6 +11,13 @@
 //	health   retained, QoS 1: a heartbeat, when one is configured
 //	ack      QoS 1, read: acknowledgements by people
 //
+// A broker's word is not taken for granted. It may have several addresses, the
+// nodes of a cluster; where one fails the next is in turn. A message is delivered
+// when the broker has confirmed it and, having it read back from its own topic,
+// the client has seen it pass. What stands in the way is a [Fault]: one alarm, in
+// words that tell a technician what to do, until it is over; meanwhile the client
+// goes on trying, at intervals that grow.
+//
 // Each connection is a client of its own, with nothing left over from the one
 // before: what the broker has not confirmed stands in the outbox, is durable
 // there, and is sent again from there. Reconnecting is done here, not in the

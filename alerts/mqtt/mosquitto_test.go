@@ -230,7 +230,7 @@ func TestPasswordFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.connect(t.Context()); err == nil {
+	if _, err := c.connect(t.Context(), c.brokers[0]); err == nil {
 		t.Fatal("connected with a wrong password")
 	}
 	// Corrected while the daemon runs.

@@ -18,9 +18,12 @@ import (
 
 // Options configure a [Client].
 type Options struct {
-	// Broker is tcp://host:port or, over TLS, tls://host:port (ssl:// and mqtts://
-	// mean the same); without a port 1883 and 8883.
-	Broker string
+	// Brokers are the addresses of the broker, one for each node where it is a
+	// cluster: tcp://host:port or, over TLS, tls://host:port (ssl:// and mqtts://
+	// mean the same); without a port 1883 and 8883. They are tried in this order,
+	// and the next one when the connection to one breaks. Either all are over TLS
+	// or none: login and topics are the same at each.
+	Brokers []string
 	// Root, Site and Device make the topics; see [Client.Base]. Site and Device
 	// are one level each, Root is one or more. No level may be empty or contain
 	// '+', '#' or a control character.
@@ -41,6 +44,12 @@ type Options struct {
 	// CertificateFile and KeyFile (PEM) are shown to the broker when both are set.
 	CertificateFile, KeyFile string
 
+	// ReadBack makes a message count as delivered only when the broker, beside
+	// confirming it, has handed it back to this client, which subscribes to its
+	// own topics for it. Where the broker refuses such a subscription, its
+	// confirmation has to do.
+	ReadBack bool
+
 	// Acknowledge records an acknowledgement durably. Its error
 	// alerts.ErrUnknownAlert, ErrAlreadyAcknowledged or ErrRetracted ends the
 	// matter; after any other the acknowledgement is tried again. nil: the
@@ -55,13 +64,15 @@ type Options struct {
 	// MinRetry and MaxRetry bound the wait between two connects. Default 500 ms, 5 s: an
 	// alert may be waiting.
 	MinRetry, MaxRetry time.Duration
+	// Remind is how often a fault that stands is logged again. Default 1 h.
+	Remind time.Duration
 
 	Log *slog.Logger     // required
 	Now func() time.Time // default time.Now
 }
 
 // complete checks o and fills in the defaults. The error names all that is wrong.
-func (o Options) complete() (Options, *url.URL, error) {
+func (o Options) complete() (Options, []*url.URL, error) {
 	var errs []error
 	if slices.ContainsFunc(strings.Split(o.Root, "/"), func(level string) bool { return !validLevel(level) }) {
 		errs = append(errs, errors.New("root must be levels of a topic with / between: none empty, without + # and control characters"))
@@ -71,22 +82,9 @@ func (o Options) complete() (Options, *url.URL, error) {
 			errs = append(errs, fmt.Errorf("%s must be one level of a topic: not empty, without / + # and control characters", name))
 		}
 	}
-	broker, err := url.Parse(o.Broker)
-	switch {
-	case err != nil || broker.Hostname() == "":
-		// url.Parse quotes its input, which may hold a password.
-		errs = append(errs, errors.New("broker must be tcp://host:port or tls://host:port"))
-	case broker.User != nil:
-		errs = append(errs, errors.New("broker must not contain a user: use username and password_file"))
-	case broker.Scheme == "tcp":
-		broker.Host = hostPort(broker, "1883")
-	case overTLS(broker):
-		broker.Host = hostPort(broker, "8883")
-		if _, err := o.tlsConfig(broker.Hostname()); err != nil {
-			errs = append(errs, err)
-		}
-	default:
-		errs = append(errs, errors.New("broker must begin with tcp:// or tls://"))
+	brokers, err := o.brokers()
+	if err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := o.password(); err != nil {
 		errs = append(errs, err)
@@ -107,10 +105,43 @@ func (o Options) complete() (Options, *url.URL, error) {
 	setDefault(&o.Timeout, 10*time.Second)
 	setDefault(&o.MinRetry, 500*time.Millisecond)
 	setDefault(&o.MaxRetry, 5*time.Second)
+	setDefault(&o.Remind, time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return o, broker, nil
+	return o, brokers, nil
+}
+
+// brokers reads the addresses, and whatever is needed for TLS with them.
+func (o Options) brokers() ([]*url.URL, error) {
+	if len(o.Brokers) == 0 {
+		return nil, errors.New("a broker is missing")
+	}
+	var all []*url.URL
+	for _, address := range o.Brokers {
+		broker, err := url.Parse(address)
+		switch {
+		case err != nil || broker.Hostname() == "":
+			// url.Parse quotes its input, which may hold a password.
+			return nil, errors.New("broker must be tcp://host:port or tls://host:port")
+		case broker.User != nil:
+			return nil, errors.New("broker must not contain a user: use username and password_file")
+		case broker.Scheme == "tcp":
+			broker.Host = hostPort(broker, "1883")
+		case overTLS(broker):
+			broker.Host = hostPort(broker, "8883")
+			if _, err := o.tlsConfig(broker.Hostname()); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, errors.New("broker must begin with tcp:// or tls://")
+		}
+		all = append(all, broker)
+	}
+	if slices.ContainsFunc(all, func(b *url.URL) bool { return overTLS(b) != overTLS(all[0]) }) {
+		return nil, errors.New("all addresses of the broker must begin with tcp://, or all with tls://")
+	}
+	return all, nil
 }
 
 func validLevel(level string) bool {

@@ -5,15 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
+	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
-	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // Errors of a publication. After each of them the outbox sends again.
@@ -22,13 +20,19 @@ var (
 	ErrConnectionLost = errors.New("the connection to the MQTT broker was lost")
 	// ErrNotConfirmed: the broker did not confirm in time.
 	ErrNotConfirmed = errors.New("the MQTT broker did not confirm in time")
+	// ErrNotReturned: the broker confirmed, and did not hand the message back.
+	ErrNotReturned = errors.New("the MQTT broker did not hand the message back")
 	// ErrRefused: the broker refused a subscription.
 	ErrRefused = errors.New("the MQTT broker refused the subscription")
+	// ErrNoAnswer: there is a connection, and no broker that answers in time.
+	ErrNoAnswer = errors.New("no answer from the MQTT broker")
 )
 
 // session is one connection to the broker, from CONNECT to its end.
 type session struct {
 	client  paho.Client
+	broker  *url.URL
+	known   bool // the broker has kept what belongs to this client id
 	timeout time.Duration
 
 	conn net.Conn    // set while connecting
@@ -38,22 +42,27 @@ type session struct {
 	lostErr error         // why; to be read after lost
 	once    sync.Once
 
-	inbox chan paho.Message // what arrived on the ack topic
+	ack     string            // the topic of acknowledgements
+	inbox   chan paho.Message // what arrived on it
+	returns *returns
 }
 
-// connect opens a connection and returns when the broker has accepted it. ctx
+// connect opens a connection to broker and returns when it has accepted it. ctx
 // bounds the attempt, not the connection.
-func (c *Client) connect(ctx context.Context) (*session, error) {
+func (c *Client) connect(ctx context.Context, broker *url.URL) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 
-	s := &session{timeout: c.o.Timeout, lost: make(chan struct{}), inbox: make(chan paho.Message, 64)}
+	s := &session{
+		broker: broker, timeout: c.o.Timeout, lost: make(chan struct{}),
+		ack: c.topic(topicAck), inbox: make(chan paho.Message, 64), returns: newReturns(),
+	}
 	password, err := c.o.password()
 	if err != nil {
-		return nil, err
+		return nil, &advised{err, "alerts.mqtt.password_file must be a file that the daemon can read"}
 	}
 	options := paho.NewClientOptions().
-		AddBroker(c.broker.String()).
+		AddBroker(broker.String()).
 		SetClientID(c.o.ClientID).
 		SetUsername(c.o.Username).
 		SetPassword(password).
@@ -74,9 +83,13 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 
 	token := s.client.Connect()
 	<-token.Done() // within ctx: open ties the connection to it
-	if err := token.Error(); err != nil {
-		return nil, c.explain(err)
+	switch err := token.Error(); {
+	case err != nil && s.conn != nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)):
+		return nil, advise(fmt.Errorf("%w (%v)", ErrNoAnswer, c.o.Timeout), broker)
+	case err != nil:
+		return nil, advise(err, broker)
 	}
+	s.known = token.(*paho.ConnectToken).SessionPresent()
 	if !s.keep() {
 		s.close()
 		return nil, context.Cause(ctx)
@@ -86,12 +99,12 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 
 // open dials the broker. Until s.keep is called, the end of ctx closes the connection.
 func (s *session) open(ctx context.Context, c *Client) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.broker.Host)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.broker.Host)
 	if err != nil {
 		return nil, err
 	}
-	if overTLS(c.broker) {
-		config, err := c.o.tlsConfig(c.broker.Hostname())
+	if overTLS(s.broker) {
+		config, err := c.o.tlsConfig(s.broker.Hostname())
 		if err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
@@ -107,30 +120,47 @@ func (s *session) open(ctx context.Context, c *Client) (net.Conn, error) {
 	return s.conn, nil
 }
 
-// explain adds to an error of connecting what a technician can do about it.
-func (c *Client) explain(err error) error {
-	_, foreign := errors.AsType[tls.RecordHeaderError](err)
-	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
-	switch {
-	case errors.Is(err, packets.ErrorRefusedNotAuthorised), errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword):
-		return fmt.Errorf("%w: the broker does not take this login; compare alerts.mqtt.username and the content of alerts.mqtt.password_file with the broker's users", err)
-	case overTLS(c.broker) && (foreign || closed):
-		return fmt.Errorf("%w: there seems to be no TLS at this port of the broker; alerts.mqtt.broker needs its TLS port (8883 as a rule)", err)
-	case !overTLS(c.broker) && closed:
-		return fmt.Errorf("%w: the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://", err)
+// publish returns nil when the broker has confirmed and, on a topic that is read
+// back, has handed the message back.
+func (s *session) publish(ctx context.Context, topic string, retain bool, payload []byte) error {
+	back, forget := s.returns.await(topic, payload)
+	defer forget()
+	if err := s.confirm(ctx, topic, retain, payload); err != nil || back == nil {
+		return err
+	}
+	err := s.wait(ctx, back, ErrNotReturned)
+	if errors.Is(err, ErrNotReturned) && s.returns.quiet() > manyTimeouts*s.timeout {
+		s.abandon(err) // nothing at all: another connection, or another broker, may do better
 	}
 	return err
 }
 
-// publish returns nil when the broker has confirmed.
-func (s *session) publish(ctx context.Context, topic string, retain bool, payload []byte) error {
-	return s.wait(ctx, s.client.Publish(topic, 1, retain, payload))
+// confirm publishes and returns nil when the broker has confirmed. A connection
+// on which it does not is given up: what it has open there would be kept for ever.
+func (s *session) confirm(ctx context.Context, topic string, retain bool, payload []byte) error {
+	token := s.client.Publish(topic, 1, retain, payload)
+	if err := s.wait(ctx, token.Done(), ErrNotConfirmed); err != nil {
+		if errors.Is(err, ErrNotConfirmed) {
+			s.abandon(err)
+		}
+		return err
+	}
+	if err := token.Error(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	return nil
 }
+
+// manyTimeouts without a single message that came back are the connection's fault.
+const manyTimeouts = 3
 
 // subscribe returns nil when the broker has granted QoS 1 on topic.
 func (s *session) subscribe(ctx context.Context, topic string) error {
 	token := s.client.Subscribe(topic, 1, nil)
-	if err := s.wait(ctx, token); err != nil {
+	if err := s.wait(ctx, token.Done(), ErrNotConfirmed); err != nil {
+		return err
+	}
+	if err := token.Error(); err != nil {
 		return err
 	}
 	if granted := token.(*paho.SubscribeToken).Result()[topic]; granted != 1 {
@@ -139,17 +169,18 @@ func (s *session) subscribe(ctx context.Context, topic string) error {
 	return nil
 }
 
-// wait waits for token, but not past the end of ctx, of the connection or of the time-out.
-func (s *session) wait(ctx context.Context, token paho.Token) error {
+// wait waits for done, but not past the end of ctx, of the connection or of the
+// time-out, whose error is late.
+func (s *session) wait(ctx context.Context, done <-chan struct{}, late error) error {
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()
 	select {
-	case <-token.Done():
-		return token.Error()
+	case <-done:
+		return nil
 	case <-s.lost:
 		return fmt.Errorf("%w: %w", ErrConnectionLost, s.lostErr)
 	case <-deadline.C:
-		return fmt.Errorf("%w (%v)", ErrNotConfirmed, s.timeout)
+		return fmt.Errorf("%w (%v)", late, s.timeout)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -157,6 +188,13 @@ func (s *session) wait(ctx context.Context, token paho.Token) error {
 
 // receive takes a message from the library, which must not be kept waiting.
 func (s *session) receive(m paho.Message) {
+	if m.Topic() != s.ack {
+		if !m.Retained() { // what was said at another time is no answer
+			s.returns.arrived(m.Topic(), m.Payload())
+		}
+		m.Ack()
+		return
+	}
 	select {
 	case s.inbox <- m:
 	default:
@@ -164,6 +202,12 @@ func (s *session) receive(m paho.Message) {
 		// connection the broker keeps them, and sends them to the next one.
 		_ = s.conn.Close()
 	}
+}
+
+// abandon ends the connection as the loss of it would.
+func (s *session) abandon(why error) {
+	s.lose(why)
+	_ = s.conn.Close() // for the sake of the library, which notices
 }
 
 // lose marks the connection as gone.
@@ -175,7 +219,14 @@ func (s *session) lose(err error) {
 }
 
 // isOpen reports whether the connection stands.
-func (s *session) isOpen() bool { return s.client.IsConnectionOpen() }
+func (s *session) isOpen() bool {
+	select {
+	case <-s.lost:
+		return false
+	default:
+		return s.client.IsConnectionOpen()
+	}
+}
 
 // close ends the connection with DISCONNECT; the will is not sent.
 func (s *session) close() {

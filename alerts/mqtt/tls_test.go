@@ -17,34 +17,69 @@ import (
 	"time"
 )
 
-// issue makes a self-signed certificate for loopback and writes it as PEM.
-func issue(t *testing.T, name string) (pair tls.Certificate, certFile, keyFile string) {
+// authority signs certificates; issued by nobody else, it signs itself.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	file        string // PEM
+}
+
+// certificate is what a template leaves open.
+func certificate(name string, change func(*x509.Certificate)) *x509.Certificate {
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	change(template)
+	return template
+}
+
+// sign writes a certificate and its key as PEM into dir.
+func (a *authority) sign(t *testing.T, dir string, template *x509.Certificate) (key *ecdsa.PrivateKey, der []byte, certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	parent, signer := template, key
+	if a != nil {
+		parent, signer = a.certificate, a.key
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
+	if der, err = x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer); err != nil {
 		t.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	certFile, keyFile = filepath.Join(t.TempDir(), name+".pem"), filepath.Join(t.TempDir(), name+".key")
+	name := template.Subject.CommonName
+	certFile, keyFile = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
 	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if pair, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+	return key, der, certFile, keyFile
+}
+
+func newAuthority(t *testing.T, dir, name string) *authority {
+	t.Helper()
+	key, der, file, _ := (*authority)(nil).sign(t, dir, certificate(name, func(c *x509.Certificate) { c.IsCA = true }))
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{parsed, key, file}
+}
+
+// issue makes a self-signed certificate for loopback and writes it as PEM.
+func issue(t *testing.T, name string) (pair tls.Certificate, certFile, keyFile string) {
+	t.Helper()
+	_, _, certFile, keyFile = (*authority)(nil).sign(t, t.TempDir(), certificate(name, func(c *x509.Certificate) { c.IsCA = true }))
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return pair, certFile, keyFile
@@ -72,7 +107,7 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		var unknown *tls.CertificateVerificationError
-		if _, err := c.connect(t.Context()); !errors.As(err, &unknown) {
+		if _, err := c.connect(t.Context(), c.brokers[0]); !errors.As(err, &unknown) {
 			t.Errorf("err = %v, want a certificate that cannot be verified", err)
 		}
 	})

@@ -97,13 +97,14 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		return nil, err
 	}
 	if a.mqtt, err = mqtt.New(mqtt.Options{
-		Broker: cfg.Alerts.MQTT.Broker,
-		Root:   cfg.Alerts.MQTT.Root, Site: cfg.Site, Device: cfg.Device, ClientID: cfg.Alerts.MQTT.ClientID,
+		Brokers: cfg.Alerts.MQTT.Brokers(),
+		Root:    cfg.Alerts.MQTT.Root, Site: cfg.Site, Device: cfg.Device, ClientID: cfg.Alerts.MQTT.ClientID,
 		Boot: a.spool.Boot(), Version: o.Version,
 		Username: cfg.Alerts.MQTT.Username, PasswordFile: cfg.Alerts.MQTT.PasswordFile,
 		CAFile: cfg.Alerts.MQTT.CAFile, CertificateFile: cfg.Alerts.MQTT.CertificateFile, KeyFile: cfg.Alerts.MQTT.KeyFile,
 		Acknowledge: a.spool.Acknowledge,
 		KeepAlive:   cfg.Alerts.MQTT.KeepAlive,
+		ReadBack:    cfg.Alerts.MQTT.ReadBack,
 		Log:         o.Log,
 	}); err != nil {
 		return nil, err

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
+	"ichwatch/alerts/mqtt"
 	"ichwatch/daemon/monitor"
 	"ichwatch/dimse"
 	"ichwatch/dimse/dicom"
@@ -34,12 +36,7 @@ func (a *App) checks() []monitor.Check {
 			}
 			return a.model.err
 		}},
-		{Name: "broker", Look: func(context.Context) error {
-			if !a.mqtt.Connected() {
-				return errors.New("not connected; alerts wait in the spool")
-			}
-			return nil
-		}},
+		{Name: "broker", Look: func(context.Context) error { return lookAtBroker(a.mqtt.Status()) }},
 	}...)
 	for _, f := range a.forward {
 		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(ctx context.Context) error {
@@ -54,6 +51,22 @@ func (a *App) checks() []monitor.Check {
 		}})
 	}
 	return append(checks, a.commitmentChecks()...)
+}
+
+// lookAtBroker says what keeps alerts from people. After a trouble with the connection a new one is trusted when it has
+// stood for some seconds.
+func lookAtBroker(s mqtt.Status) error {
+	var wrong []string
+	if !s.Connected {
+		wrong = append(wrong, "not connected; alerts wait in the spool")
+	}
+	for _, f := range s.Faults {
+		wrong = append(wrong, fmt.Sprintf("%s, since %s: %s", f.About, f.Since.Format(time.RFC3339), f.Reason))
+	}
+	if wrong == nil {
+		return nil
+	}
+	return errors.New(strings.Join(wrong, "; "))
 }
 
 // SelfTitle is the AE title under which the daemon calls itself. It gives no right: the server knows these calls by the

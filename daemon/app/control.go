@@ -30,12 +30,12 @@ func (a *App) control(ctx context.Context) error {
 
 // Status implements control.Daemon.
 func (a *App) Status(ctx context.Context) control.Status {
-	r := a.spool.Recovery()
+	r, broker := a.spool.Recovery(), a.mqtt.Status()
 	s := control.Status{
 		Version: a.version, PID: os.Getpid(), Boot: a.spool.Boot(), Started: a.started,
 		Parts:  a.monitor.Look(ctx, false).Parts,
 		Model:  control.Model{Names: []string{}},
-		Broker: control.Broker{Address: a.cfg.Alerts.MQTT.Broker, Connected: a.mqtt.Connected()},
+		Broker: control.Broker{Address: broker.Broker, Nodes: len(a.cfg.Alerts.MQTT.Brokers()), Connected: broker.Connected, Since: broker.Since},
 		Recovery: control.Recovery{
 			Instances: r.Instances, Adopted: r.Adopted, Missing: r.Missing, Unread: r.Unread,
 			Quarantined: r.Quarantined + r.Partial, LedgerRebuilt: r.LedgerRebuilt,

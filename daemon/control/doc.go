@@ -51,8 +51,10 @@ type Model struct {
 
 // Broker is where alerts go.
 type Broker struct {
-	Address   string `json:"address"`
-	Connected bool   `json:"connected"`
+	Address   string    `json:"address"` // that is connected or in turn
+	Nodes     int       `json:"nodes"`   // addresses that are configured
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"` // connected or not; absent before the first connection
 }
 
 // Destination is how the daemon gets on with one.
