@@ -42,7 +42,7 @@ func adviceFor(err error, secured bool) string {
 	case secured && (foreign || closed):
 		return "there seems to be no TLS at this port of the broker; alerts.mqtt.broker needs its TLS port (8883 as a rule)"
 	case closed:
-		return "the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://"
+		return "the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://; a node without the rest of its cluster does so, too"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "the host does not answer; see whether it is up, and what the network and its firewalls let through"
 	}
@@ -57,15 +57,15 @@ func adviceForLoss(err error) string {
 	case errors.Is(err, ErrNotReturned):
 		return adviceNotReturned
 	case errors.Is(err, errTooBrief):
-		return "another client at the broker may have the same client_id (made of site and device where it is not set), so that each throws the other out: give each device its own. If not, the broker ends the connection for what was sent, or stops again and again: see its log"
+		return "another client at the broker may have the same client_id (made of site and device where it is not set), so that each throws the other out: give each device its own. If not, the broker does not take what is sent, for its store may be full, or stops again and again: see its log"
 	}
-	return "the broker, or something on the way, ended it: see the broker's log, and whether it runs"
+	return "the broker, or something on the way, ended it: see the broker's log, whether it runs, and whether its store has room"
 }
 
 const adviceNotReturned = "the broker confirmed it and did not hand it back. Either its access list does not let this user write there, or its limit for the size of a message is too small: then nobody got it. " +
 	"Or the user may not read there: grant both rights (mosquitto: topic readwrite), or set alerts.mqtt.read_back: false"
 
-const adviceDeadly = "the broker ends the connection each time this message is sent: its limit for the size of a packet is too small, or its access list does not let this user write there. Other messages go on in between"
+const adviceDeadly = "the broker ends the connection each time this message is sent: its limit for the size of a packet is too small, its store is full, or its access list does not let this user write there. Other messages go on in between"
 
 // adviceForTLS is about certificates; empty where it is about something else.
 func adviceForTLS(err error) string {

@@ -39,12 +39,13 @@ type Client struct {
 	faults  *faults
 
 	mu      sync.Mutex
-	broker  string           // in turn
-	current *session         // nil without a connection
-	since   time.Time        // current has been nil, or not
-	stuck   map[int64]string // topics of entries that the broker does not take
-	losses  map[int64]int    // of connections, in a row, while an entry was under way
-	changed chan struct{}    // closed and replaced when current changes
+	broker  string        // in turn
+	current *session      // nil without a connection
+	since   time.Time     // current has been nil, or not
+	changed chan struct{} // closed and replaced when current changes
+
+	failures map[int64]int    // in a row, of entries
+	stuck    map[int64]string // topics of entries that the broker does not take
 }
 
 var _ alerts.Publisher = (*Client)(nil)
@@ -56,7 +57,8 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		o: o, brokers: brokers, broker: brokers[0].String(), stuck: map[int64]string{}, losses: map[int64]int{}, changed: make(chan struct{}),
+		o: o, brokers: brokers, broker: brokers[0].String(), changed: make(chan struct{}),
+		failures: map[int64]int{}, stuck: map[int64]string{},
 		faults: &faults{log: o.Log, now: o.Now, remind: o.Remind, standing: map[string]*alarm{}},
 	}, nil
 }
@@ -100,8 +102,8 @@ func (c *Client) Run(ctx context.Context) error {
 		if wasUp {
 			stood = time.Since(began)
 		}
-		wait, all := r.next(stood)
-		c.lost(broker, r, wasUp, err, all)
+		wait := r.next(stood)
+		c.lost(broker, r, wasUp, err)
 		c.o.Log.Debug("connecting again to the MQTT broker", "after", wait, "next", r.broker().String())
 		pause(ctx, wait)
 	}
@@ -110,7 +112,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // lost says that there is no connection to broker. One that stood for long may
 // break, and one of several be away, without being a fault already.
-func (c *Client) lost(broker *url.URL, r *rotation, wasUp bool, err error, all bool) {
+func (c *Client) lost(broker *url.URL, r *rotation, wasUp bool, err error) {
 	log := c.o.Log.With("broker", broker.String())
 	attrs := []any{"broker", broker.String()}
 	if wasUp && r.brief >= manyBrief {
@@ -121,7 +123,7 @@ func (c *Client) lost(broker *url.URL, r *rotation, wasUp bool, err error, all b
 		err = &advised{err, adviceForLoss(err)}
 	}
 	switch {
-	case r.brief > 0, all && !wasUp, c.faults.stands(AboutConnection):
+	case r.brief > 0, r.gone(), c.faults.stands(AboutConnection):
 		c.faults.raise(AboutConnection, noConnection, err, attrs...)
 	case wasUp && c.isStuck():
 		log.Debug("lost the connection to the MQTT broker over a message, as said; connecting again", "err", err)

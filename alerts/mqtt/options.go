@@ -59,7 +59,7 @@ type Options struct {
 	// Heartbeat is the interval of the health topic; 0: none.
 	Heartbeat time.Duration
 	KeepAlive time.Duration // whole seconds; default 30 s
-	// Timeout bounds a connect, and the wait for each confirmation. Default 10 s.
+	// Timeout bounds a connect, and the wait for each confirmation. Default 5 s.
 	Timeout time.Duration
 	// MinRetry and MaxRetry bound the wait between two connects. Default 500 ms, 5 s: an
 	// alert may be waiting.
@@ -102,7 +102,7 @@ func (o Options) complete() (Options, []*url.URL, error) {
 		o.ClientID = "ichwatch-" + o.Site + "-" + o.Device
 	}
 	setDefault(&o.KeepAlive, 30*time.Second)
-	setDefault(&o.Timeout, 10*time.Second)
+	setDefault(&o.Timeout, 5*time.Second)
 	setDefault(&o.MinRetry, 500*time.Millisecond)
 	setDefault(&o.MaxRetry, 5*time.Second)
 	setDefault(&o.Remind, time.Hour)

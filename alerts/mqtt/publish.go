@@ -20,12 +20,28 @@ func (c *Client) Publish(ctx context.Context, e alerts.Entry) error {
 	switch {
 	case err == nil:
 		c.passedOn(e)
-	case errors.Is(err, ErrNotReturned):
+	case errors.Is(err, ErrNotReturned) && c.failed(e) >= manyReturns:
 		return c.notPassedOn(e, "the MQTT broker confirms messages and does not pass them on", &advised{err, adviceNotReturned})
-	case errors.Is(err, ErrConnectionLost) && c.lostAgain(e):
+	case errors.Is(err, ErrConnectionLost) && c.failed(e) >= manyLosses:
 		return c.notPassedOn(e, "the MQTT broker ends the connection over a message", &advised{err, adviceDeadly})
 	}
 	return err
+}
+
+// How often in a row a message must have failed for the fault to be seen in the
+// broker's rules and not in a node that was just changing places (NATS needs some
+// seconds for that), or in other messages on the same connection.
+const (
+	manyReturns = 2 // did not come back
+	manyLosses  = 5 // the connection was lost
+)
+
+// failed counts how often in a row e was not delivered.
+func (c *Client) failed(e alerts.Entry) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures[e.ID]++
+	return c.failures[e.ID]
 }
 
 // passedOn notes that e is delivered. The fault of a topic is over when nothing
@@ -33,7 +49,7 @@ func (c *Client) Publish(ctx context.Context, e alerts.Entry) error {
 func (c *Client) passedOn(e alerts.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.losses, e.ID)
+	delete(c.failures, e.ID)
 	if _, ok := c.stuck[e.ID]; !ok {
 		return
 	}
@@ -60,18 +76,6 @@ func (c *Client) isStuck() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.stuck) > 0
-}
-
-// manyLosses of the connection around one message, one after the other, are the
-// message's fault.
-const manyLosses = 5
-
-// lostAgain counts the connections that were lost around e.
-func (c *Client) lostAgain(e alerts.Entry) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.losses[e.ID]++
-	return c.losses[e.ID] >= manyLosses
 }
 
 // wait returns the connection that stands, as soon as one does.

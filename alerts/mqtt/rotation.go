@@ -18,10 +18,11 @@ type rotation struct {
 	brokers  []*url.URL
 	min, max time.Duration
 
-	turn  int           // of brokers
-	tried int           // in this round
-	wait  time.Duration // before the next round
-	brief int           // connections in a row that broke soon
+	turn   int           // of brokers
+	tried  int           // in this round
+	rounds int           // in which none could be had
+	wait   time.Duration // before the next round
+	brief  int           // connections in a row that broke soon
 }
 
 func newRotation(brokers []*url.URL, least, most time.Duration) *rotation {
@@ -36,23 +37,32 @@ func (r *rotation) broker() *url.URL { return r.brokers[r.turn] }
 func (r *rotation) settling() time.Duration { return 2 * r.max }
 
 // next goes on to the next broker after the one in turn failed, having stood for
-// a time, or not at all (0). It returns how long to wait, and whether every
-// broker has failed by now.
-func (r *rotation) next(stood time.Duration) (wait time.Duration, all bool) {
+// a time, or not at all (0). It returns how long to wait.
+func (r *rotation) next(stood time.Duration) (wait time.Duration) {
+	if stood > 0 {
+		r.rounds, r.tried = 0, 0
+	}
 	switch {
 	case stood > r.settling():
-		r.wait, r.brief, r.tried = r.min, 0, 0
+		r.wait, r.brief = r.min, 0
 	case stood > 0:
 		r.brief++
 	}
 	r.turn = (r.turn + 1) % len(r.brokers)
-	if r.tried++; r.tried < len(r.brokers) && r.brief == 0 {
-		return 0, false
-	}
-	all = r.tried >= len(r.brokers)
-	if all {
+	if r.tried++; r.tried >= len(r.brokers) {
 		r.tried = 0
+		if stood == 0 {
+			r.rounds++
+		}
+	} else if r.brief == 0 {
+		return 0
 	}
 	wait, r.wait = r.wait, min(2*r.wait, r.max)
-	return wait, all
+	return wait
+}
+
+// gone reports whether there is no broker to be had. A cluster gets a second
+// round: while its nodes agree on who leads, none of them may answer.
+func (r *rotation) gone() bool {
+	return r.rounds >= min(len(r.brokers), 2)
 }
