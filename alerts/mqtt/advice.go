@@ -11,12 +11,14 @@ import (
 	"syscall"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"ichwatch/alerts"
 )
 
 // advise adds to an error of connecting to broker what a technician can do about
 // it.
 func advise(err error, broker *url.URL) error {
-	return &advised{err, adviceFor(err, overTLS(broker))}
+	return alerts.Advise(err, adviceFor(err, overTLS(broker)))
 }
 
 func adviceFor(err error, secured bool) string {

@@ -32,11 +32,26 @@ const (
 	stateOffline = "offline"
 )
 
+// What a fault may be about, beside the topics of messages.
+const (
+	AboutConnection       = "connection"
+	AboutAcknowledgements = "acknowledgements"
+	AboutReadBack         = "read_back"
+)
+
+// Status is how the client and its broker get on.
+type Status struct {
+	Broker    string         // that is connected or in turn
+	Connected bool           // at this moment
+	Since     time.Time      // Connected has been so; zero before the first connection
+	Faults    []alerts.Fault // that stand, the oldest first
+}
+
 // Client keeps a connection to a broker. It implements [alerts.Publisher].
 type Client struct {
 	o       Options
 	brokers []*url.URL
-	faults  *faults
+	faults  *alerts.Faults
 
 	mu      sync.Mutex
 	broker  string        // in turn
@@ -59,7 +74,7 @@ func New(o Options) (*Client, error) {
 	return &Client{
 		o: o, brokers: brokers, broker: brokers[0].String(), changed: make(chan struct{}),
 		failures: map[int64]int{}, stuck: map[int64]string{},
-		faults: &faults{log: o.Log, now: o.Now, remind: o.Remind, standing: map[string]*alarm{}},
+		faults: &alerts.Faults{Log: o.Log, Now: o.Now},
 	}, nil
 }
 
@@ -79,7 +94,7 @@ func (c *Client) Status() Status {
 	connected := c.Connected()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Status{Broker: c.broker, Connected: connected, Since: c.since, Faults: c.faults.list()}
+	return Status{Broker: c.broker, Connected: connected, Since: c.since, Faults: c.faults.List()}
 }
 
 const noConnection = "no connection to the MQTT broker; alerts wait in the outbox"
@@ -119,12 +134,12 @@ func (c *Client) lost(broker *url.URL, r *rotation, wasUp bool, err error) {
 		err = fmt.Errorf("%w: %w", errTooBrief, err)
 		attrs = append(attrs, "client_id", c.o.ClientID)
 	}
-	if _, ok := errors.AsType[*advised](err); !ok { // not from connect
-		err = &advised{err, adviceForLoss(err)}
+	if _, ok := errors.AsType[*alerts.Advised](err); !ok { // not from connect
+		err = alerts.Advise(err, adviceForLoss(err))
 	}
 	switch {
-	case r.brief > 0, r.gone(), c.faults.stands(AboutConnection):
-		c.faults.raise(AboutConnection, noConnection, err, attrs...)
+	case r.brief > 0, r.gone(), c.faults.Stands(AboutConnection):
+		c.faults.Raise(AboutConnection, noConnection, err, attrs...)
 	case wasUp && c.isStuck():
 		log.Debug("lost the connection to the MQTT broker over a message, as said; connecting again", "err", err)
 	case wasUp:
@@ -172,11 +187,11 @@ func (c *Client) subscribe(ctx context.Context, s *session) error {
 	if c.o.Acknowledge != nil {
 		switch err := s.subscribe(ctx, s.ack); {
 		case errors.Is(err, ErrRefused):
-			c.faults.raise(AboutAcknowledgements, "acknowledgements cannot be received over MQTT", &advised{err, "grant this user the right to read the topic, in the broker's access list"})
+			c.faults.Raise(AboutAcknowledgements, "acknowledgements cannot be received over MQTT", alerts.Advise(err, "grant this user the right to read the topic, in the broker's access list"))
 		case err != nil:
 			return err
 		default:
-			c.faults.clear(AboutAcknowledgements)
+			c.faults.Clear(AboutAcknowledgements)
 		}
 	}
 	if !c.o.ReadBack {
@@ -194,10 +209,10 @@ func (c *Client) subscribe(ctx context.Context, s *session) error {
 		}
 	}
 	if refused != nil {
-		c.faults.raise(AboutReadBack, "nobody can say whether the MQTT broker passes messages on", &advised{refused, "grant this user the right to read the topic, or set alerts.mqtt.read_back: false"})
+		c.faults.Raise(AboutReadBack, "nobody can say whether the MQTT broker passes messages on", alerts.Advise(refused, "grant this user the right to read the topic, or set alerts.mqtt.read_back: false"))
 		return nil
 	}
-	c.faults.clear(AboutReadBack)
+	c.faults.Clear(AboutReadBack)
 	return nil
 }
 
@@ -234,12 +249,12 @@ func (c *Client) serve(ctx context.Context, s *session, r *rotation, returned <-
 		case <-s.lost:
 			return s.lostErr
 		case <-settled.C:
-			c.faults.clear(AboutConnection)
+			c.faults.Clear(AboutConnection)
 		case <-returned:
-			c.faults.clear(topicState)
+			c.faults.Clear(topicState)
 			returned, late = nil, nil
 		case <-late:
-			c.faults.raise(topicState, "the MQTT broker confirms messages and does not pass them on", &advised{ErrNotReturned, adviceNotReturned}, "topic", c.topic(topicState))
+			c.faults.Raise(topicState, "the MQTT broker confirms messages and does not pass them on", alerts.Advise(ErrNotReturned, adviceNotReturned), "topic", c.topic(topicState))
 			late = nil
 		case <-beat:
 			c.beat(ctx, s)

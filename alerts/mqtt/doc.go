@@ -14,7 +14,7 @@
 // A broker's word is not taken for granted. It may have several addresses, the
 // nodes of a cluster; where one fails the next is in turn. A message is delivered
 // when the broker has confirmed it and, having it read back from its own topic,
-// the client has seen it pass. What stands in the way is a [Fault]: one alarm, in
+// the client has seen it pass. What stands in the way is an [alerts.Fault]: one alarm, in
 // words that tell a technician what to do, until it is over; meanwhile the client
 // goes on trying, at intervals that grow.
 //

@@ -64,8 +64,6 @@ type Options struct {
 	// MinRetry and MaxRetry bound the wait between two connects. Default 500 ms, 5 s: an
 	// alert may be waiting.
 	MinRetry, MaxRetry time.Duration
-	// Remind is how often a fault that stands is logged again. Default 1 h.
-	Remind time.Duration
 
 	Log *slog.Logger     // required
 	Now func() time.Time // default time.Now
@@ -105,7 +103,6 @@ func (o Options) complete() (Options, []*url.URL, error) {
 	setDefault(&o.Timeout, 5*time.Second)
 	setDefault(&o.MinRetry, 500*time.Millisecond)
 	setDefault(&o.MaxRetry, 5*time.Second)
-	setDefault(&o.Remind, time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

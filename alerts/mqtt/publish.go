@@ -21,9 +21,9 @@ func (c *Client) Publish(ctx context.Context, e alerts.Entry) error {
 	case err == nil:
 		c.passedOn(e)
 	case errors.Is(err, ErrNotReturned) && c.failed(e) >= manyReturns:
-		return c.notPassedOn(e, "the MQTT broker confirms messages and does not pass them on", &advised{err, adviceNotReturned})
+		return c.notPassedOn(e, "the MQTT broker confirms messages and does not pass them on", alerts.Advise(err, adviceNotReturned))
 	case errors.Is(err, ErrConnectionLost) && c.failed(e) >= manyLosses:
-		return c.notPassedOn(e, "the MQTT broker ends the connection over a message", &advised{err, adviceDeadly})
+		return c.notPassedOn(e, "the MQTT broker ends the connection over a message", alerts.Advise(err, adviceDeadly))
 	}
 	return err
 }
@@ -59,7 +59,7 @@ func (c *Client) passedOn(e alerts.Entry) {
 			return
 		}
 	}
-	c.faults.clear(e.Topic)
+	c.faults.Clear(e.Topic)
 }
 
 // notPassedOn raises the fault of e's topic.
@@ -67,7 +67,7 @@ func (c *Client) notPassedOn(e alerts.Entry, what string, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stuck[e.ID] = e.Topic
-	c.faults.raise(e.Topic, what, err, "topic", c.topic(e.Topic), "bytes", len(e.Payload))
+	c.faults.Raise(e.Topic, what, err, "topic", c.topic(e.Topic), "bytes", len(e.Payload))
 	return err
 }
 

@@ -1,11 +1,7 @@
 package mqtt
 
 import (
-	"bytes"
-	"errors"
-	"log/slog"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 )
@@ -37,44 +33,5 @@ func TestRotation(t *testing.T) {
 				t.Errorf("%s, %d: wait %d, then %s, gone %c; want %d, %c, %c", name, i, wait, r.broker().Host, gone, c.waits[i], c.turns[i], c.gone[i])
 			}
 		}
-	}
-}
-
-// A fault that stands is said once, then rarely; what is new about it at once.
-func TestFaultsAreSaidSparingly(t *testing.T) {
-	var log bytes.Buffer
-	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
-	f := &faults{
-		log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }, remind: time.Hour, standing: map[string]*alarm{},
-	}
-	said := func() (levels string) {
-		for line := range strings.Lines(log.String()) {
-			levels += string(strings.SplitAfter(line, "level=")[1][0])
-		}
-		log.Reset()
-		return levels
-	}
-	down := func(port string) error { return &advised{errors.New("refused, port " + port), "start it"} }
-	for i, c := range []struct {
-		do   func()
-		want string // first letters of the levels
-	}{
-		{func() { f.clear("x") }, ""},
-		{func() { f.raise("x", "down", down("1")) }, "E"},
-		{func() { f.raise("x", "down", down("2")) }, ""}, // the same to do
-		{func() { f.raise("x", "down", &advised{errDisk, "make room"}) }, "W"},
-		{func() { f.raise("x", "down", down("3")) }, ""},
-		{func() { f.raise("y", "refused", down("3")) }, "E"},
-		{func() { now = now.Add(time.Hour); f.raise("x", "down", down("4")) }, "E"},
-		{func() { f.clear("x"); f.clear("x") }, "I"},
-		{func() { f.raise("x", "down", down("5")) }, "E"},
-	} {
-		c.do()
-		if got := said(); got != c.want {
-			t.Errorf("%d: said %q, want %q", i, got, c.want)
-		}
-	}
-	if all := f.list(); len(all) != 2 || all[0].About != "y" || all[1].Reason != "refused, port 5: start it" || !f.stands("x") {
-		t.Errorf("standing: %+v", all)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"ichwatch/alerts"
 )
 
 // Errors of a publication. After each of them the outbox sends again.
@@ -59,7 +61,7 @@ func (c *Client) connect(ctx context.Context, broker *url.URL) (*session, error)
 	}
 	password, err := c.o.password()
 	if err != nil {
-		return nil, &advised{err, "alerts.mqtt.password_file must be a file that the daemon can read"}
+		return nil, alerts.Advise(err, "alerts.mqtt.password_file must be a file that the daemon can read")
 	}
 	options := paho.NewClientOptions().
 		AddBroker(broker.String()).
