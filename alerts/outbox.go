@@ -15,6 +15,7 @@ const (
 // Entry is one message in the outbox.
 type Entry struct {
 	ID        int64  // the outbox's own, growing
+	Channel   string // the [Channel] that it is for; empty: the broker
 	Key       string // the study's pseudonym; order is kept among the entries of a key
 	Topic     string // TopicAlert or TopicOutcome
 	Payload   []byte // JSON
@@ -33,7 +34,8 @@ func newEntry(key, topic string, m json.Marshaler) (Entry, error) {
 }
 
 // Outbox holds messages from the transaction that decided them until a
-// publisher has confirmed them. It survives a power cut.
+// publisher has confirmed them. It survives a power cut. It is that of one
+// channel: where there are several, each has an Outbox of its own entries.
 type Outbox interface {
 	// PendingMessages returns at most limit entries that may be sent at now:
 	// of every key only the oldest undelivered entry (so that order is kept by
@@ -45,7 +47,8 @@ type Outbox interface {
 
 	// MessageDelivered removes the entry from the pending ones. For an alert it
 	// is [EventConfirm], and a message of type new or escalate starts the
-	// clock of its level (OpenAlert.Since). It must be durable on return.
+	// clock of its level (OpenAlert.Since), on whichever channel it is first
+	// confirmed. It must be durable on return.
 	MessageDelivered(ctx context.Context, id int64, at time.Time) error
 
 	// MessageFailed counts an attempt and keeps the entry back until next.

@@ -74,7 +74,7 @@ func adviceForTLS(err error) string {
 	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, otherName := errors.AsType[x509.HostnameError](err)
-	_, refused := errors.AsType[tls.AlertError](err)
+	op, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case isInvalid && invalid.Reason == x509.Expired:
 		return "the broker's certificate is not valid at this time: renew it there, and compare the clock of this machine"
@@ -84,7 +84,7 @@ func adviceForTLS(err error) string {
 		return "nobody whom we trust has signed the broker's certificate: alerts.mqtt.ca_file must hold the authority that did"
 	case otherName:
 		return "the broker's certificate is for another name: put a name that stands in it into alerts.mqtt.broker, or give the broker a certificate with this one"
-	case refused:
+	case isOp && op.Op == "remote error": // so crypto/tls calls the other side's alerts
 		return "the broker refused the TLS connection: where it wants a certificate from its clients, alerts.mqtt.certificate_file must be one that its authority has signed and that is still valid"
 	}
 	return ""

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -109,6 +110,18 @@ func TestTLS(t *testing.T) {
 		var unknown *tls.CertificateVerificationError
 		if _, err := c.connect(t.Context(), c.brokers[0]); !errors.As(err, &unknown) {
 			t.Errorf("err = %v, want a certificate that cannot be verified", err)
+		}
+	})
+
+	t.Run("no certificate of our own", func(t *testing.T) {
+		o := o
+		o.CertificateFile, o.KeyFile, o.ClientID = "", "", "other"
+		c, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.connect(t.Context(), c.brokers[0]); err == nil || !strings.Contains(err.Error(), "alerts.mqtt.certificate_file must be one") {
+			t.Errorf("err = %v", err)
 		}
 	})
 }
