@@ -18,6 +18,10 @@
 //   - The [Escalator] watches the [Book] of alerts that nobody has acknowledged
 //     and raises them level by level, until somebody has.
 //
+// Beside the broker there may be other ways out, each a [Channel] with entries,
+// courier and [Fault] of its own; a [Route] says what it is told. Another one, HL7
+// or FHIR say, is another Publisher.
+//
 // A broker's confirmation and a person's acknowledgement are different things
 // and are never mixed up. What escalates is the missing person. An alert that the
 // broker has not taken yet reached nobody, so nobody can be late: its clock
