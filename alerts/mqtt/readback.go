@@ -14,14 +14,14 @@ type returns struct {
 	mu      sync.Mutex
 	topics  map[string]bool // that are read back on this connection
 	waiting map[sent][]chan struct{}
-	last    time.Time // when something came back; at first, when the connection began
+	silent  time.Time // since when something is awaited and nothing comes; zero: nothing is
 }
 
 // sent is what identifies a message that was published: itself.
 type sent struct{ topic, payload string }
 
 func newReturns() *returns {
-	return &returns{topics: map[string]bool{}, waiting: map[sent][]chan struct{}{}, last: time.Now()}
+	return &returns{topics: map[string]bool{}, waiting: map[sent][]chan struct{}{}}
 }
 
 // read marks a topic as read back.
@@ -42,6 +42,9 @@ func (r *returns) await(topic string, payload []byte) (back <-chan struct{}, for
 	}
 	message, ch := sent{topic, string(payload)}, make(chan struct{})
 	r.waiting[message] = append(r.waiting[message], ch)
+	if r.silent.IsZero() {
+		r.silent = time.Now()
+	}
 	return ch, func() { r.forget(message, ch) }
 }
 
@@ -66,17 +69,23 @@ func (r *returns) arrived(topic string, payload []byte) {
 	defer r.mu.Unlock()
 	message := sent{topic, string(payload)}
 	if waiting := r.waiting[message]; len(waiting) > 0 {
-		r.last = time.Now()
 		for _, ch := range waiting {
 			close(ch)
 		}
-		delete(r.waiting, message)
+		if delete(r.waiting, message); len(r.waiting) > 0 {
+			r.silent = time.Now()
+		} else {
+			r.silent = time.Time{}
+		}
 	}
 }
 
-// quiet returns for how long nothing has come back.
+// quiet returns for how long something has been awaited and nothing has come back.
 func (r *returns) quiet() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(r.last)
+	if r.silent.IsZero() {
+		return 0
+	}
+	return time.Since(r.silent)
 }

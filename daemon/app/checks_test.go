@@ -88,6 +88,24 @@ func TestReadinessTellsOfADeadDestination(t *testing.T) {
 	})
 }
 
+// A broker that is away is told with what to do about it, and which of its addresses is connected.
+func TestReadinessTellsOfTheBroker(t *testing.T) {
+	broker, away := dimsetest.FreePort(t), dimsetest.FreePort(t)
+	cfg := config(t)
+	cfg.Alerts.MQTT.Broker, cfg.Alerts.MQTT.Failover = "tcp://127.0.0.1:"+away, []string{"tcp://127.0.0.1:" + broker}
+	d := start(t, cfg)
+	eventually(t, "readiness tells that no broker is there", func() bool {
+		status, r := d.report(t, "/readyz")
+		says := r.Parts["broker"]
+		return status == http.StatusServiceUnavailable && strings.HasPrefix(says, "not connected; alerts wait in the spool; connection, since ") && strings.Contains(says, "nobody listens there")
+	})
+	startMosquitto(t, broker)
+	eventually(t, "status tells which of them is connected", func() bool {
+		s := d.Status(t.Context()).Broker
+		return s.Connected && s.Address == "tcp://127.0.0.1:"+broker && s.Nodes == 2
+	})
+}
+
 // Below the reserve every object is refused with A700H, however far the watermark is.
 func TestReadinessTellsOfAFullDisk(t *testing.T) {
 	for name, fill := range map[string]func(*configs.Config){
