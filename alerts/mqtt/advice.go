@@ -42,14 +42,16 @@ func adviceFor(err error, secured bool) string {
 	case unnamed:
 		return "the name is not known; correct alerts.mqtt.broker, or the DNS of this machine"
 	case secured && (foreign || closed):
-		return "there seems to be no TLS at this port of the broker; alerts.mqtt.broker needs its TLS port (8883 as a rule)"
+		return "there seems to be no TLS at this port of the broker; alerts.mqtt.broker needs its TLS port (8883 as a rule)" + closedByNATS
 	case closed:
-		return "the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://; a node without the rest of its cluster does so, too"
+		return "the broker closed the connection instead of answering; where this is its TLS port, alerts.mqtt.broker begins with tls://" + closedByNATS
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "the host does not answer; see whether it is up, and what the network and its firewalls let through"
 	}
 	return "see the broker's log"
 }
+
+const closedByNATS = "; NATS hangs up, too, without a majority of its cluster or with a full store"
 
 // adviceForLoss is about a connection that the broker had accepted.
 func adviceForLoss(err error) string {

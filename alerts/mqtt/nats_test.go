@@ -307,7 +307,7 @@ func TestPromise5_NATSStoreFull(t *testing.T) {
 	}
 	away.Disconnect(100)
 	s.alert()
-	_, said := s.watch(AboutConnection, "whether its store has room")
+	_, said := s.watch(AboutConnection, "store") // whether it hangs up on the message or, next, on us
 	for range 20 {
 		s.decide(t, 1000, wards...)
 	}
