@@ -185,7 +185,7 @@ func (c *Client) runSession(ctx context.Context, broker *url.URL, r *rotation) (
 // escalate for want of an answer are better than none.
 func (c *Client) subscribe(ctx context.Context, s *session) error {
 	if c.o.Acknowledge != nil {
-		switch err := s.subscribe(ctx, s.ack); {
+		switch err := s.subscribe(ctx, s.ack, 1); {
 		case errors.Is(err, ErrRefused):
 			c.faults.Raise(AboutAcknowledgements, "acknowledgements cannot be received over MQTT", alerts.Advise(err, "grant this user the right to read the topic, in the broker's access list"))
 		case err != nil:
@@ -199,7 +199,7 @@ func (c *Client) subscribe(ctx context.Context, s *session) error {
 	}
 	var refused error
 	for _, name := range []string{topicState, alerts.TopicAlert, alerts.TopicOutcome} {
-		switch err := s.subscribe(ctx, c.topic(name)); {
+		switch err := s.subscribe(ctx, c.topic(name), 0); {
 		case errors.Is(err, ErrRefused):
 			refused = errors.Join(refused, err)
 		case err != nil:

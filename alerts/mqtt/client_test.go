@@ -192,13 +192,13 @@ func scriptedBroker(t *testing.T, answer func(conn net.Conn, p packets.ControlPa
 	return ln.Addr().String()
 }
 
-// confirm answers PUBLISH with PUBACK, SUBSCRIBE with a grant of QoS 1.
+// confirm answers PUBLISH with PUBACK, SUBSCRIBE with a grant.
 func confirm(conn net.Conn, p packets.ControlPacket) {
 	switch p := p.(type) {
 	case *packets.PublishPacket:
 		_, _ = conn.Write([]byte{0x40, 2, byte(p.MessageID >> 8), byte(p.MessageID)})
 	case *packets.SubscribePacket:
-		_, _ = conn.Write([]byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), 1})
+		_, _ = conn.Write([]byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), p.Qoss[0]})
 	}
 }
 

@@ -285,7 +285,7 @@ func breakBroker(t *testing.T, f brokerFault) string {
 	}
 	after, says := "-", "-"
 	if f.about != "" {
-		after = receive(t, stood).Sub(began).Round(time.Millisecond).String()
+		after = max(0, receive(t, stood).Sub(began)).Round(time.Millisecond).String()
 		receive(t, said)
 		says = f.says
 	}

@@ -9,7 +9,10 @@ import (
 // message: it confirms what its access list forbids, or what it finds too large,
 // and drops it (section 3.3.5; mosquitto and NATS do). So the confirmation is
 // not believed alone. The client subscribes to the topics on which it publishes,
-// and a message counts as delivered when it has come back.
+// and a message counts as delivered when it has come back. At QoS 0: the broker
+// then keeps none of them for a client that is away, and NATS needs no consumer,
+// which might have to find a new leader first. That the broker has stored the
+// message is what its confirmation says.
 type returns struct {
 	mu      sync.Mutex
 	topics  map[string]bool // that are read back on this connection

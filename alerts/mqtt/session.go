@@ -156,16 +156,16 @@ func (s *session) confirm(ctx context.Context, topic string, retain bool, payloa
 // manyTimeouts without a single message that came back are the connection's fault.
 const manyTimeouts = 3
 
-// subscribe returns nil when the broker has granted QoS 1 on topic.
-func (s *session) subscribe(ctx context.Context, topic string) error {
-	token := s.client.Subscribe(topic, 1, nil)
+// subscribe returns nil when the broker has granted qos on topic.
+func (s *session) subscribe(ctx context.Context, topic string, qos byte) error {
+	token := s.client.Subscribe(topic, qos, nil)
 	if err := s.wait(ctx, token.Done(), ErrNotConfirmed); err != nil {
 		return err
 	}
 	if err := token.Error(); err != nil {
 		return err
 	}
-	if granted := token.(*paho.SubscribeToken).Result()[topic]; granted != 1 {
+	if granted := token.(*paho.SubscribeToken).Result()[topic]; granted != qos {
 		return fmt.Errorf("%w of %s (return code %02XH): grant this user read access to it", ErrRefused, topic, granted)
 	}
 	return nil
