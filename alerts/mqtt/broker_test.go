@@ -28,7 +28,7 @@ import (
 )
 
 // patience is how long a test waits for something that should happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	if broker := os.Getenv("ICHWATCH_TEST_MQTT_VICTIM"); broker != "" {

@@ -19,7 +19,7 @@ import (
 
 // Timeout bounds every wait of a Peer: long enough for a loaded machine, as it
 // is only ever used up by a test that fails.
-const Timeout = 10 * time.Second
+const Timeout = time.Minute
 
 // Peer is a scripted peer: it sends the bytes it is told to and checks what
 // comes back. Its methods fail the test.
