@@ -29,6 +29,9 @@ type storescp struct {
 	thisLife map[dicom.UID]int
 	late     int      // copies of this life that it had already
 	wrong    []string // copies that are not what the scanner sent
+
+	// unrecorded is what it had at the last death and the ledger did not know to be there: what alone may come again.
+	unrecorded map[dicom.UID]bool
 }
 
 func newStoreSCP(t *testing.T, scanner *ct) *storescp {
@@ -37,7 +40,7 @@ func newStoreSCP(t *testing.T, scanner *ct) *storescp {
 	dimsetest.Start(t, port, "storescp", "+B", "+xa", "-pm", "+uf", "-od", dir, port)
 	return &storescp{
 		addr: net.JoinHostPort("127.0.0.1", port), dir: dir, scanner: scanner,
-		copies: map[dicom.UID]int{}, thisLife: map[dicom.UID]int{},
+		copies: map[dicom.UID]int{}, thisLife: map[dicom.UID]int{}, unrecorded: map[dicom.UID]bool{},
 	}
 }
 
@@ -67,6 +70,9 @@ func (p *storescp) collect(t *testing.T) {
 		}
 		if p.copies[uid]++; p.copies[uid] > 1 {
 			p.late++
+			if !p.unrecorded[uid] && p.thisLife[uid] == 0 && p.scanner.repeats(uid) == 0 {
+				p.wrong = append(p.wrong, fmt.Sprintf("%s was sent to the PACS again, of which the ledger knew that it was there", uid))
+			}
 		}
 		p.thisLife[uid]++
 		if err := os.Remove(file); err != nil {
@@ -86,6 +92,27 @@ func (p *storescp) resent() (n int, wrong []string) {
 	p.late, p.wrong = 0, nil
 	clear(p.thisLife)
 	return n, wrong
+}
+
+// hold takes what the ledger knows to be at the PACS, after a death: beyond what was unknown before, that has left one
+// instance unknown at most, the one that was under way.
+func (p *storescp) hold(known map[dicom.UID]bool) (wrong []string) {
+	unrecorded := map[dicom.UID]bool{}
+	var fresh []dicom.UID
+	for uid := range p.copies {
+		if known[uid] {
+			continue
+		}
+		unrecorded[uid] = true
+		if !p.unrecorded[uid] && p.scanner.repeats(uid) == 0 { // what was removed and comes again is sent again
+			fresh = append(fresh, uid)
+		}
+	}
+	p.unrecorded = unrecorded
+	if len(fresh) > 1 {
+		wrong = append(wrong, fmt.Sprintf("after one death the ledger does not know of %d instances that they are at the PACS: %v", len(fresh), fresh))
+	}
+	return wrong
 }
 
 func (p *storescp) has(uid dicom.UID) bool { return p.copies[uid] > 0 }

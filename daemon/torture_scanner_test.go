@@ -92,12 +92,11 @@ type ct struct {
 	shots      map[dicom.UID]*shot
 	expected   map[dicom.UID]alerts.Outcome // by study
 	tried      map[dicom.UID]int            // how often each was begun
-	again      int                          // in this life
 	total      int
-	toCommit   *commitment.Request // of what was acknowledged, in the next association
-	awaited    map[dicom.UID]int   // reports, by transaction: how many references
-	complaints []string            // about reports
-	perLife    map[dicom.UID]int   // sent again in this life
+	toCommit   []*commitment.Request // of what was acknowledged, one in each of the next associations
+	awaited    map[dicom.UID]int     // reports, by transaction: how many references
+	complaints []string              // about reports
+	perLife    map[dicom.UID]int     // sent again in this life
 }
 
 func newCT(t *testing.T, to string, rng *rand.Rand, templates []*template) *ct {
@@ -159,14 +158,14 @@ func (c *ct) examine(bleed bool) {
 func (c *ct) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue) == 0 && c.toCommit == nil
+	return len(c.queue) == 0 && len(c.toCommit) == 0
 }
 
 // left says what the scanner still waits for.
 func (c *ct) left() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) > 0 || c.toCommit != nil || len(c.awaited) > 0 {
+	if len(c.queue)+len(c.toCommit)+len(c.awaited) > 0 {
 		return fmt.Sprintf("%d instances to send, %d reports to come", len(c.queue), len(c.awaited))
 	}
 	return ""
@@ -242,7 +241,6 @@ func (c *ct) next() *shot {
 	}
 	s := c.queue[0]
 	if c.tried[s.uid]++; c.tried[s.uid] > 1 {
-		c.again++
 		c.perLife[s.uid]++
 	}
 	return s
@@ -252,39 +250,41 @@ func (c *ct) acknowledge(s *shot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue, c.acked = c.queue[1:], append(c.acked, s)
-	if c.toCommit == nil {
-		c.toCommit = &commitment.Request{TransactionUID: dicom.NewUID()}
+	ref := commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: s.uid}
+	if n := len(c.toCommit); n > 0 && c.awaited[c.toCommit[n-1].TransactionUID] == 0 { // it was never asked
+		c.toCommit[n-1].References = append(c.toCommit[n-1].References, ref)
+		return
 	}
-	c.toCommit.References = append(c.toCommit.References, commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: s.uid})
+	c.toCommit = append(c.toCommit, &commitment.Request{TransactionUID: dicom.NewUID(), References: []commitment.Reference{ref}})
 }
 
 // commitment is what to ask for; its report may come before the answer.
 func (c *ct) commitment() *commitment.Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.toCommit != nil {
-		c.awaited[c.toCommit.TransactionUID] = len(c.toCommit.References)
+	if len(c.toCommit) == 0 {
+		return nil
 	}
-	return c.toCommit
+	rq := c.toCommit[0]
+	c.awaited[rq.TransactionUID] = len(rq.References)
+	return rq
 }
 
 func (c *ct) asked() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.toCommit = nil
+	c.toCommit = c.toCommit[1:]
 }
 
-// ended returns how many instances were sent again in this life.
-func (c *ct) ended() int {
+// ended ends the counts of a life.
+func (c *ct) ended() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, complaint := range c.complaints {
 		c.t.Error("storage commitment: " + complaint)
 	}
-	n := c.again
-	c.again, c.complaints = 0, nil
+	c.complaints = nil
 	clear(c.perLife)
-	return n
 }
 
 func (c *ct) repeats(uid dicom.UID) int {
