@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"daemon":      {"configs", "models", "daemon/...", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/demo": {"configs", "models", "daemon/app", "daemon/spool", "daemon/phantom", "daemon/monitor", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/app": {
-		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console", "daemon/monitor", "daemon/control",
+		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console/...", "daemon/audit", "daemon/monitor", "daemon/control",
 		"daemon/spool", "daemon/phantom", "dimse/...", "infer/...", "alerts/...",
 	},
 
@@ -43,9 +43,12 @@ var may = map[string][]string{
 	"daemon/triage":  station,
 	"daemon/forward": station,
 	"daemon/commit":  station,
-	"daemon/console": station,
 	"daemon/monitor": station,
 	"daemon/control": station,
+
+	// The page, its users and sessions; and the trail of what people did.
+	"daemon/console/...": append([]string{"daemon/audit"}, station...),
+	"daemon/audit":       {},
 
 	"daemon/spool":   {"dimse/...", "infer/...", "alerts/..."},
 	"daemon/phantom": {"dimse/...", "infer/..."},
@@ -79,7 +82,7 @@ var soleImporters = map[string][]string{
 	"github.com/eclipse/paho.mqtt.golang": {"alerts/mqtt"},
 	"modernc.org/sqlite":                  {"daemon/spool"},
 	"golang.org/x/crypto":                 {"dimse/identity"},
-	"golang.org/x/time":                   {"dimse"},
+	"golang.org/x/time":                   {"dimse", "daemon/console/session"},
 	"github.com/spf13/viper":              {"configs"},
 	"github.com/go-viper/mapstructure/v2": {"configs"},
 	"github.com/spf13/cobra":              {"daemon"},
