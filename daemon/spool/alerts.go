@@ -108,12 +108,7 @@ func (s *Spool) Acknowledge(ctx context.Context, k alerts.Acknowledgement) error
 		if err != nil {
 			return err
 		}
-		if err := a.apply(alerts.EventAcknowledge); err != nil {
-			return err
-		}
-		_, err = tx.exec(`UPDATE alerts SET state = ?, acknowledged_at = ?, stated_at = ?, acknowledged_by = ?, acknowledged_via = ?, comment = ?
-				WHERE alert_id = ?`, a.state, instant(k.At), instant(k.StatedAt), k.By, k.Via, k.Comment, a.id)
-		if err != nil {
+		if err := a.acknowledge(tx, k); err != nil {
 			return err
 		}
 		return s.note(tx, a.studyID)

@@ -33,6 +33,8 @@ type told struct {
 	LastReceived  time.Time    `json:"last_received"`
 	Outcome       *toldOutcome `json:"outcome,omitempty"`
 	Alerts        []toldAlert  `json:"alerts,omitempty"`
+
+	Readings []alerts.Reading `json:"readings,omitempty"` // of those alerts
 }
 
 type toldOutcome struct {
@@ -236,6 +238,11 @@ func (tx *transaction) told(studyID int64) (t told, err error) {
 			raised_at, delivered_at, level_since, retracted_at,
 			acknowledged_at, stated_at, acknowledged_by, acknowledged_via, comment
 			FROM alerts a WHERE study_id = ? ORDER BY number`, studyID))
+	if err != nil {
+		return t, err
+	}
+	t.Readings, err = collect(scanReading)(tx.query(selectReadings+`WHERE alert_id IN (SELECT alert_id FROM alerts WHERE study_id = ?)
+			ORDER BY alert_id, number`, studyID))
 	return t, err
 }
 
@@ -357,6 +364,9 @@ func (s *Spool) recallStudy(tx *transaction, t told) error {
 		if err := s.recallAlert(tx, id, key, a); err != nil {
 			return err
 		}
+	}
+	if err := tx.recallReadings(t.Readings); err != nil {
+		return err
 	}
 	if t.Outcome == nil {
 		return nil

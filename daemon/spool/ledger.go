@@ -229,6 +229,7 @@ func (s *Spool) write(ctx context.Context, d durability, step string, do func(tx
 		return classify(err)
 	}
 	committed = true
+	s.wake.change()
 	s.hook(step)
 	return nil
 }

@@ -17,12 +17,22 @@ type wakeups struct {
 	messages chan struct{}
 	mu       sync.Mutex
 	named    map[string]chan struct{} // by what for, and for whom
+	changed  chan struct{}            // closed at the next change, and replaced
 }
 
 func (w *wakeups) init() {
 	w.slices = make(chan struct{}, 1)
 	w.messages = make(chan struct{}, 1)
 	w.named = make(map[string]chan struct{})
+	w.changed = make(chan struct{})
+}
+
+// change tells everybody who wants to know that the ledger is not what it was.
+func (w *wakeups) change() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
 }
 
 func (w *wakeups) leg(destination string) chan struct{} { return w.of("leg " + destination) }
@@ -78,6 +88,14 @@ func (s *Spool) CommitmentsDue(destination string) <-chan struct{} {
 // for work first, then wait.
 func (s *Spool) ReportsDue(peer dicom.AETitle) <-chan struct{} {
 	return s.wake.of("report " + string(peer))
+}
+
+// Changes returns a channel that is closed at the next change of the ledger,
+// whatever it is. Any number may wait for one: take the channel, look, wait.
+func (s *Spool) Changes() <-chan struct{} {
+	s.wake.mu.Lock()
+	defer s.wake.mu.Unlock()
+	return s.wake.changed
 }
 
 // MessagesAdded receives after a commit has left a message in the outbox. The
