@@ -41,6 +41,9 @@ func Check(c *Config) Problems {
 	ps.secret("dicom.tls.key_file", t.KeyFile)
 	ps.file("dicom.tls.client_ca_file", t.ClientCAFile)
 	ps.secret("dicom.users_file", c.DICOM.UsersFile)
+	ps.secret("console.users_file", c.Console.UsersFile)
+	ps.file("console.tls.certificate_file", c.Console.TLS.CertificateFile)
+	ps.secret("console.tls.key_file", c.Console.TLS.KeyFile)
 	for i := range c.Destinations {
 		key, dest := entry("destinations", i)+".", &c.Destinations[i]
 		ps.tls(key+"tls.", &dest.TLS)

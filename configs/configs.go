@@ -45,6 +45,7 @@ type Config struct {
 	ONNXRuntime  ONNXRuntime   `mapstructure:"onnxruntime"`
 	Alerts       Alerts        `mapstructure:"alerts"`
 	Monitor      Monitor       `mapstructure:"monitor"`
+	Console      Console       `mapstructure:"console"`
 
 	file *file // nil where there is none: the defaults
 }

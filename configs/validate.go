@@ -29,6 +29,7 @@ func (d *document) validate(c *Config) {
 	if c.Monitor.Listen != "" {
 		d.hostPort("monitor.listen", c.Monitor.Listen, listening)
 	}
+	d.validateConsole(c)
 	d.ownPort("dicom.listen", c.DICOM.Listen, "monitor.listen", c.Monitor.Listen)
 	d.ownPort("dicom.tls.plain_listen", c.DICOM.TLS.PlainListen, "monitor.listen", c.Monitor.Listen)
 }
