@@ -23,7 +23,7 @@ var version = "0.1.0-dev"
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is main with its surroundings as arguments. The exit codes: 0 done; 1 failed; 2 called wrongly; 3 done in part, see
-// exitRefused, exitUnbalanced and exitIncomplete. Those of status are level.
+// exitRefused, exitUnbalanced, exitIncomplete and exitBroken. Those of status are level.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -101,7 +101,7 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		statusCommand(), ledgerCommand(), queueCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(),
+		statusCommand(), ledgerCommand(), queueCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(), userCommand(), auditCommand(),
 		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(), manCommand(),
 	)
 	markUsageErrors(root)

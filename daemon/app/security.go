@@ -115,6 +115,7 @@ func CheckSecurity(cfg *configs.Config) (problems, warnings configs.Problems) {
 	}
 	_, err = openUsers(cfg, log)
 	note("dicom.users_file", err)
+	problems = append(problems, checkConsole(cfg, log)...)
 	for i, d := range cfg.Destinations {
 		_, err := Dialer(d, log)
 		note(fmt.Sprintf("destinations[%d]", i), err)
