@@ -56,7 +56,7 @@ sockets that a socket unit holds open.`,
 			if slices.Contains(sockets, nil) {
 				return errors.New("sockets of systemd: ichwatch.socket may hold ListenStream= with ports alone")
 			}
-			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version, Hook: hook, Sockets: sockets})
+			a, err := app.New(cmd.Context(), cfg, app.Options{Log: log, Version: version, Config: path, Hook: hook, Sockets: sockets})
 			if err != nil {
 				return err
 			}

@@ -39,6 +39,7 @@ import (
 type Options struct {
 	Log     *slog.Logger // required
 	Version string
+	Config  string            // file of the configuration, for the page to check; empty: none
 	Hook    func(step string) // spool.Options.Hook; nil in production
 	// Sockets are listeners that somebody opened for us and keeps open while we are not there (systemd.socket(5)). Each
 	// must be one that the configuration asks for.
@@ -62,9 +63,11 @@ type App struct {
 	provider   *commit.Provider // nil: off
 	requesters []*commit.Requester
 
-	monitor *monitor.Monitor
-	version string
-	started time.Time
+	monitor    *monitor.Monitor
+	page       page
+	version    string
+	configFile string
+	started    time.Time
 
 	self            selfCalls
 	selfCertificate tls.Certificate
@@ -76,7 +79,9 @@ type App struct {
 // New opens the spool and the listeners and loads the model. What it opened is closed by Run, or by Close where Run is
 // never called.
 func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error) {
-	a := &App{cfg: cfg, log: o.Log, ready: make(chan struct{}), version: o.Version, started: time.Now()}
+	a := &App{cfg: cfg, ready: make(chan struct{}), version: o.Version, configFile: o.Config, started: time.Now()}
+	o.Log = slog.New(a.page.log.Tee(o.Log.Handler()))
+	a.log = o.Log
 	a.close = sync.OnceValue(a.shut)
 	defer func() {
 		if err != nil {
@@ -93,6 +98,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		return nil, err
 	}
 	a.openControl()
+	a.openTrail()
 	if err := a.spool.ClockSetBack(ctx); err != nil { // perhaps it was, while nobody was there
 		return nil, err
 	}
@@ -102,7 +108,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		Boot: a.spool.Boot(), Version: o.Version,
 		Username: cfg.Alerts.MQTT.Username, PasswordFile: cfg.Alerts.MQTT.PasswordFile,
 		CAFile: cfg.Alerts.MQTT.CAFile, CertificateFile: cfg.Alerts.MQTT.CertificateFile, KeyFile: cfg.Alerts.MQTT.KeyFile,
-		Acknowledge: a.spool.Acknowledge,
+		Acknowledge: a.acknowledge,
 		KeepAlive:   cfg.Alerts.MQTT.KeepAlive,
 		ReadBack:    cfg.Alerts.MQTT.ReadBack,
 		Log:         o.Log,
@@ -148,6 +154,9 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 			return nil, fmt.Errorf("monitor.listen: %w", err)
 		}
 	}
+	if err := a.openPage(); err != nil {
+		return nil, err
+	}
 	for _, d := range cfg.Destinations {
 		f, err := newForwarder(a.spool, d, o.Log)
 		if err != nil {
@@ -164,6 +173,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}
 	a.server = newServer(cfg, a.spool, users, o.Log)
 	a.server.Own = a.self.has
+	a.page.peers.watch(a.server)
 	a.serveCommitment(a.server)
 	a.monitor = &monitor.Monitor{Checks: a.checks(), Log: o.Log}
 	return a, nil
@@ -194,7 +204,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	l.start(ctx, a.stages()...)
 	close(a.ready)
 	a.log.Info("listening", "version", a.version, "dicom", a.DICOMAddr().String(), "tls", a.tls != nil, "ae_title", a.cfg.DICOM.AETitle,
-		"spool", a.cfg.Spool.Dir, "boot", a.spool.Boot(), "destinations", destinationNames(a.cfg), "model", a.model.String())
+		"spool", a.cfg.Spool.Dir, "boot", a.spool.Boot(), "destinations", destinationNames(a.cfg), "model", a.model.String(), "page", a.pageURL())
 	if err := monitor.Ready("listening on " + a.DICOMAddr().String()); err != nil {
 		a.log.Warn("systemd was not told that the daemon is ready", "err", err)
 	}
@@ -227,6 +237,9 @@ func (a *App) stages() [][]*stage {
 	outside := []*stage{{name: "dicom", run: a.serve}}
 	if a.monLn != nil {
 		outside = append(outside, &stage{name: "monitor", run: func(ctx context.Context) error { return a.monitor.Serve(ctx, a.monLn) }})
+	}
+	if a.page.ln != nil {
+		outside = append(outside, &stage{name: "page", run: a.servePage})
 	}
 	base := []*stage{{name: "mqtt", run: a.mqtt.Run}}
 	if a.controlLn != nil {
@@ -318,7 +331,7 @@ func (a *App) Close() error { return a.close() }
 
 func (a *App) shut() error {
 	var errs []error
-	listeners := []net.Listener{a.monLn, a.controlLn}
+	listeners := []net.Listener{a.monLn, a.controlLn, a.page.ln}
 	for _, d := range a.doors {
 		listeners = append(listeners, d.ln)
 	}
@@ -329,6 +342,9 @@ func (a *App) shut() error {
 		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if a.page.trail != nil {
+		errs = append(errs, a.page.trail.Close())
 	}
 	// The spool first: a model that hangs must not keep its lock and its ledger.
 	if a.spool != nil {

@@ -28,7 +28,11 @@ func (a *App) checks() []monitor.Check {
 	if a.tls != nil {
 		checks = append(checks, monitor.Check{Name: "certificate", Look: func(context.Context) error { return expiry(a.tls.NotAfter(), time.Now()) }})
 	}
+	if a.page.expiry != nil {
+		checks = append(checks, monitor.Check{Name: "certificate of the page", Look: func(context.Context) error { return expiry(a.page.expiry(), time.Now()) }})
+	}
 	checks = append(checks, []monitor.Check{
+		{Name: "audit trail", Look: func(context.Context) error { return a.page.trail.Err() }},
 		{Name: "spool", Look: a.lookAtDisk},
 		{Name: "model", Look: func(context.Context) error {
 			if errors.Is(a.model.err, errNoModel) {

@@ -33,7 +33,7 @@ const (
 // know neither the daemon nor each other.
 var may = map[string][]string{
 	"daemon":      {"configs", "models", "daemon/...", "dimse/...", "infer/...", "alerts/..."},
-	"daemon/demo": {"configs", "models", "daemon/app", "daemon/spool", "daemon/phantom", "daemon/monitor", "dimse/...", "infer/...", "alerts/..."},
+	"daemon/demo": {"configs", "models", "daemon/app", "daemon/console/users", "daemon/spool", "daemon/phantom", "daemon/monitor", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/app": {
 		"configs", "models", "daemon/receive", "daemon/triage", "daemon/forward", "daemon/commit", "daemon/console/...", "daemon/audit", "daemon/monitor", "daemon/control",
 		"daemon/spool", "daemon/phantom", "dimse/...", "infer/...", "alerts/...",

@@ -115,7 +115,8 @@ func CheckSecurity(cfg *configs.Config) (problems, warnings configs.Problems) {
 	}
 	_, err = openUsers(cfg, log)
 	note("dicom.users_file", err)
-	problems = append(problems, checkConsole(cfg, log)...)
+	ps, ws := checkConsole(cfg, log)
+	problems, warnings = append(problems, ps...), append(warnings, ws...)
 	for i, d := range cfg.Destinations {
 		_, err := Dialer(d, log)
 		note(fmt.Sprintf("destinations[%d]", i), err)

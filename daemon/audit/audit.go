@@ -13,6 +13,7 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +88,8 @@ type Trail struct {
 	head string // hash of the last line
 	seq  uint64 // of the last line
 	err  error  // of the last Append
+
+	broken error // of what was read; it stays
 }
 
 // Open opens the trail, or begins it, and reads it to its end: an error that
@@ -106,6 +109,9 @@ func Open(path string) (*Trail, error) {
 	return t, nil
 }
 
+// errNone: there is no trail to write to.
+var errNone = errors.New("the audit trail could not be opened at the start")
+
 // Close closes the file.
 func (t *Trail) Close() error {
 	t.mu.Lock()
@@ -115,20 +121,30 @@ func (t *Trail) Close() error {
 
 // Head is the number and the hash of the last line.
 func (t *Trail) Head() (seq uint64, hash string) {
+	if t == nil {
+		return 0, ""
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.seq, t.head
 }
 
-// Err is why the last Append failed; nil after one that did not.
+// Err is why the last Append failed, or that the trail is broken.
 func (t *Trail) Err() error {
+	if t == nil {
+		return errNone
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err
+	return cmp.Or(t.err, t.broken)
 }
 
-// Append writes a record and returns when it is on the disk.
+// Append writes a record and returns when it is on the disk. Of a nil Trail it
+// fails, as Err does: whoever goes on without a trail needs no other way.
 func (t *Trail) Append(r Record) error {
+	if t == nil {
+		return errNone
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.err = t.locked(func() error {
@@ -192,12 +208,14 @@ func (t *Trail) catchUp() error {
 	}
 	v := verifier{head: t.head, report: Report{Records: t.seq}}
 	if info.Size() < t.size { // somebody has cut it
+		t.broken = fmt.Errorf("%w: the file is shorter than it was", ErrBroken)
 		t.size, v = 0, verifier{head: genesis}
 	}
 	broken := v.read(io.NewSectionReader(t.file, t.size, info.Size()-t.size))
 	if broken != nil && !errors.Is(broken, ErrBroken) {
 		return broken
 	}
+	t.broken = cmp.Or(t.broken, broken)
 	t.size, t.head, t.seq = info.Size(), v.head, v.report.Records
 	if v.torn == nil {
 		return broken

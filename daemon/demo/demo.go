@@ -142,6 +142,7 @@ type stage struct {
 	pacsAt  net.Addr
 	app     *app.App
 	dir     string
+	login   string        // to the page, for the person who watches
 	next    chan struct{} // capacity 1: somebody wants the next round
 
 	cancel context.CancelFunc
@@ -188,6 +189,9 @@ func start(ctx context.Context, o Options, dir string, log *slog.Logger) (_ *sta
 		Timeouts: configs.Timeouts{Dial: 5 * time.Second, ACSE: 5 * time.Second, Read: 10 * time.Second, Write: 10 * time.Second},
 		Retry:    configs.Retry{Initial: time.Second, Max: 5 * time.Second},
 	}}
+	if err := s.letIn(cfg, dir); err != nil {
+		return nil, err
+	}
 	cfg.Triage.Models = []string{modelDir}
 	cfg.Triage.Quiet = time.Second
 	cfg.ONNXRuntime.Library = library
@@ -475,7 +479,8 @@ func (s *stage) act(key string) {
 func (s *stage) header() string {
 	host, port := split(s.app.DICOMAddr().String())
 	_, mqttPort := split(s.broker.addr)
-	return styleTitle.Render("ichwatch demo") + fmt.Sprintf(`: synthetic studies; suspected findings, not for diagnosis
+	return styleTitle.Render("ichwatch demo") + ": synthetic studies; suspected findings, not for diagnosis\n" +
+		styleTitle.Render(fmt.Sprintf("page http://%s", s.app.PageAddr())) + "   log in as " + styleTitle.Render(s.login) + fmt.Sprintf(`
 send your own: storescu -aec ICHWATCH %s %s FILE
 broker %s: mosquitto_sub -p %s -v -t '%s/#'
 PACS %s   health http://%s/readyz

@@ -37,6 +37,9 @@ type Monitor struct {
 	Timeout time.Duration
 }
 
+// OK is what a part that works says.
+const OK = "ok"
+
 // Report is the body of /healthz and /readyz.
 type Report struct {
 	Status string            `json:"status"` // "ok" or "failing"
@@ -70,7 +73,7 @@ func (m *Monitor) Look(ctx context.Context, vitalOnly bool) Report {
 				report.Parts[c.Name] = err.Error()
 				return
 			}
-			report.Parts[c.Name] = "ok"
+			report.Parts[c.Name] = OK
 		})
 	}
 	wg.Wait()

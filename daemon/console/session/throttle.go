@@ -132,3 +132,32 @@ func (t *Throttle) sign(name, id string) string {
 	mac.Write([]byte(id + " " + name))
 	return hex.EncodeToString(mac.Sum(nil))
 }
+
+// Pace bounds how fast one network address may ask for anything.
+type Pace struct {
+	Now func() time.Time
+
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+}
+
+// A page with its slices asks for some hundred things at once, and seldom again.
+const (
+	paceBurst  = 600
+	pacePerSec = 100
+)
+
+// Allow says whether address may ask now.
+func (p *Pace) Allow(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.buckets == nil || len(p.buckets) >= maxBuckets {
+		p.buckets = make(map[string]*rate.Limiter)
+	}
+	l, ok := p.buckets[address]
+	if !ok {
+		l = rate.NewLimiter(pacePerSec, paceBurst)
+		p.buckets[address] = l
+	}
+	return l.AllowN(p.Now(), 1)
+}
