@@ -95,8 +95,9 @@ var soleImporters = map[string][]string{
 	"github.com/google/go-cmp":            {},
 	"go.uber.org/goleak":                  {},
 	"pgregory.net/rapid":                  {},
-	"testing":                             {"dimse/dimsetest"},
-	module + "/dimse/dimsetest":           {"dimse/dimsetest"},
+	"testing":                             {"dimse/dimsetest", "daemon/console/consoletest"},
+	module + "/dimse/dimsetest":           {"dimse/dimsetest", "daemon/console/consoletest"},
+	"github.com/chromedp":                 {"daemon/console/consoletest"},
 	"github.com/grailbio/go-dicom":        {"dimse/command", "dimse/dicom"},
 }
 

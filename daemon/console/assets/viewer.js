@@ -39,9 +39,10 @@ export class Viewer {
     if (index === this.at) return;
     this.at = index;
     const slice = this.current();
+    this.stage.dataset.at = slice.id;
     this.scroll.value = index + 1;
     this.scroll.setAttribute("aria-valuetext", `slice ${index + 1} of ${this.series.slices.length}`);
-    document.getElementById("c-slice").textContent = `${index + 1} / ${this.series.slices.length}${index === this.series.key ? "  key slice" : ""}`;
+    document.getElementById("c-slice").textContent = `${index + 1} / ${this.series.slices.length}${index === this.series.key ? " · key slice" : ""}`;
     document.getElementById("tokey").setAttribute("aria-pressed", index === this.series.key);
     this.moved(index, slice);
     const wait = document.getElementById("wait");
@@ -51,6 +52,7 @@ export class Viewer {
       if (this.current() !== slice) return;
       wait.hidden = true;
       this.draw(image);
+      this.canvas.dataset.slice = slice.id;
       this.ahead();
     } catch (e) {
       if (this.current() !== slice) return;
@@ -118,7 +120,7 @@ export class Viewer {
         if (!on) continue;
         this.centre = Number(b.dataset.centre);
         this.width = Number(b.dataset.width);
-        document.getElementById("c-window").textContent = b.innerText.replace("\n", "  ");
+        document.getElementById("c-window").textContent = b.innerText.replace("\n", " · ");
       }
       if (this.image) this.draw(this.image);
     };
