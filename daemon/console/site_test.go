@@ -39,6 +39,8 @@ type site struct {
 	log  *dimsetest.Output
 	door *door
 
+	usersFile string
+
 	mu       sync.Mutex
 	phantoms map[dicom.UID]*phantom.Study // by SOP Instance UID
 	numbers  map[dicom.UID]int
@@ -74,6 +76,7 @@ func newSite(t *testing.T, change func(*console.Server)) *site {
 			t.Fatal(err)
 		}
 	}
+	s.usersFile = file
 	known, err := users.Open(file, log)
 	if err != nil {
 		t.Fatal(err)

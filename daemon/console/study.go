@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"ichwatch/alerts"
 	"ichwatch/daemon/audit"
@@ -24,6 +25,35 @@ type studyView struct {
 	Key      string // the slice to look at first; "" where there is none
 	Windows  []window
 	Maps     bool
+	Story    []moment
+}
+
+// moment is something that happened to a study.
+type moment struct {
+	At    time.Time
+	Text  string
+	By    string // a person
+	Words string // of that person
+	Hot   bool   // it wants attention
+}
+
+// story is what happened to a study, in its order.
+func story(record spool.StudyRecord, readings []alerts.Reading) []moment {
+	all := []moment{{At: record.FirstReceived, Text: "first object received"}}
+	for _, a := range record.Alerts {
+		all = append(all,
+			moment{At: a.RaisedAt, Text: "alert raised: suspected " + a.Last.Finding, Hot: true},
+			moment{At: a.DeliveredAt, Text: "delivered to the broker"},
+			moment{At: a.At, Text: "acknowledged via " + a.Via + " by", By: a.By, Words: a.Comment},
+			moment{At: a.RetractedAt, Text: "alert withdrawn"})
+	}
+	for _, r := range readings {
+		all = append(all, moment{At: r.At, Text: words(r.Verdict) + ", said", By: r.By, Words: r.Comment})
+	}
+	all = append(all, moment{At: record.DecidedAt, Text: "study decided: " + string(record.Outcome)})
+	all = slices.DeleteFunc(all, func(m moment) bool { return m.At.IsZero() })
+	slices.SortStableFunc(all, func(a, b moment) int { return a.At.Compare(b.At) })
+	return all
 }
 
 // findStudy returns the study of a request; it has answered where there is none.
@@ -52,7 +82,7 @@ func (s *Server) newStudyView(r *http.Request, record spool.StudyRecord) (studyV
 	}
 	v := studyView{
 		page: s.page(r, "Study "+record.Pseudonym), Row: newRow(record, readings), Record: record,
-		Windows: windows, Maps: s.HeatMap != nil,
+		Windows: windows, Maps: s.HeatMap != nil, Story: story(record, readings),
 	}
 	if s.Identify != nil {
 		if v.Identity, err = s.Identify(r.Context(), record); err != nil {

@@ -17,7 +17,7 @@ export function live(onList) {
     again = 0;
     box.hidden = true;
     sign.textContent = "live";
-    sign.classList.remove("lost");
+    sign.classList.remove("gone");
     document.body.classList.remove("is-lost");
     shout("Connected again.");
   };
@@ -26,11 +26,11 @@ export function live(onList) {
       lost = true;
       chime();
       sign.textContent = "not connected";
-      sign.classList.add("lost");
+      sign.classList.add("gone");
       document.body.classList.add("is-lost");
       box.hidden = false;
     }
-    box.textContent = `Connection lost. What you see is as of ${new Date(heard).toLocaleTimeString()}. New alerts do not show here. Trying again…`;
+    box.textContent = `Connection lost. What you see is as of ${new Date(heard).toLocaleTimeString([], { hour12: false })}. New alerts do not show here. Trying again…`;
   };
   const open = () => {
     stream?.close();
