@@ -11,8 +11,10 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"ichwatch/alerts"
+	"ichwatch/daemon/console"
 	"ichwatch/daemon/console/consoletest"
 	"ichwatch/daemon/phantom"
+	"ichwatch/daemon/spool"
 )
 
 // A night on call, in a real browser: a study arrives while the page is open,
@@ -174,4 +176,88 @@ func touch(x0, y0, x1, y1 float64) chromedp.Action {
 		}
 		return input.DispatchTouchEvent(input.TouchEnd, []*input.TouchPoint{}).Do(ctx)
 	})
+}
+
+// The pages that nobody is in a hurry for, and every page on other screens: drawn
+// without a fault, nothing wider than the screen, everything named.
+func TestOnEveryScreen(t *testing.T) {
+	s := newSite(t, func(s *console.Server) {
+		s.CheckFile = func(context.Context) console.Checked {
+			return console.Checked{File: "/etc/ichwatch/ichwatch.yaml", Changed: true, Problems: []string{"ichwatch.yaml:4:11: dicom.listen: \":99999\" has no valid port"}, Warnings: []string{"site: is the one of the reference"}}
+		}
+		s.Identify = func(_ context.Context, r spool.StudyRecord) (console.Identity, error) {
+			return console.Identity{StudyInstanceUID: string(r.StudyInstanceUID), PatientName: "Example, Erika", PatientID: "12345", Number: "A-1"}, nil
+		}
+	})
+	classes := []phantom.Class{phantom.Normal, phantom.Subdural, phantom.Intraparenchymal, phantom.Subarachnoid, phantom.Epidural, phantom.Intraventricular}
+	var ids []string
+	var studies []*phantom.Study
+	for i, class := range classes {
+		p := newPhantom(t, class, uint64(20+i))
+		studies = append(studies, p)
+		s.arrive(p, all(p)...)
+		if class == phantom.Normal {
+			s.decide(p, alerts.Negative, nil)
+			continue
+		}
+		ids = append(ids, s.suspect(p))
+	}
+	failed, arriving, odd := newPhantom(t, phantom.Normal, 40), newPhantom(t, phantom.Normal, 41), newPhantom(t, phantom.Normal, 42)
+	s.arrive(failed, 0, 1)
+	s.decide(failed, alerts.Failed, nil)
+	s.arrive(arriving, 0, 1, 2)
+	s.store(odd.InstanceUID(0), dataSetOf(t, odd))
+	s.decide(odd, alerts.NotAnalysed, nil)
+	s.delivered()
+	if err := s.Spool.Escalate(t.Context(), ids[0], 2, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ben := s.as("ben")
+	ben.post("/alert/"+ids[1]+"/acknowledge", nil)
+	ben.post("/alert/"+ids[2]+"/verdict", map[string][]string{"verdict": {"false-alarm"}, "seen": {"0"}})
+	s.decide(studies[5], alerts.Negative, nil) // withdrawn
+	study := "/study/" + s.Spool.Pseudonym(studies[1].StudyUID())
+	nothing := "/study/" + s.Spool.Pseudonym(odd.StudyUID())
+
+	b := consoletest.Open(t)
+	b.On(consoletest.Desktop, "light")
+	b.LogIn(s.base, "root", password)
+	for _, screen := range []consoletest.Screen{consoletest.Desktop, consoletest.Phone, consoletest.Tablet, consoletest.Wall} {
+		for _, theme := range []string{"light", "dark"} {
+			b.On(screen, theme)
+			for name, path := range map[string]string{"list": "/", "study": study, "nothing": nothing, "device": "/device", "trail": "/trail"} {
+				what := "all-" + name + "-" + screen.Name + "-" + theme
+				b.Do(what, chromedp.Navigate(s.base+path), chromedp.WaitVisible("#main"))
+				switch name {
+				case "list":
+					b.Until("pictures", `[...document.querySelectorAll(".thumb")].every((p) => p.querySelector("img")?.naturalWidth > 0)`)
+				case "study":
+					b.Until("drawn", drawn)
+					b.Until("the plot", `document.querySelector("#plot .threshold")`)
+				}
+				var wide []string
+				b.Value(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scrollx, .sr, .skip")).map((e) => e.outerHTML.slice(0, 90))`, &wide)
+				if len(wide) > 0 {
+					t.Errorf("%s: wider than the screen: %q", what, wide)
+				}
+				b.Until(what+": the disclaimer is in sight", `[...document.querySelectorAll(".disclaimer")].some((e) => { const r = e.getBoundingClientRect(); return r.height > 0 && r.top >= 0 && r.bottom <= innerHeight && e.textContent.includes("not for diagnosis"); })`)
+				b.Until(what+": everything has a name", `[...document.querySelectorAll("button, a[href], input:not([type=hidden]), select, summary, [role=img]")].every((e) =>
+					e.closest("[aria-hidden=true]") || e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length > 0 || e.title)`)
+				b.Until(what+": one main, one h1, ids once", `document.querySelectorAll("main").length === 1 && document.querySelectorAll("h1").length === 1 && document.documentElement.lang === "en"
+					&& new Set([...document.querySelectorAll("[id]")].map((e) => e.id)).size === document.querySelectorAll("[id]").length`)
+				b.Shot(what)
+			}
+		}
+	}
+	b.On(consoletest.Desktop, "light")
+	b.Do("check the configuration", chromedp.Navigate(s.base+"/device"), chromedp.Click(`form[action="/device/check"] button`))
+	b.Until("what is wrong is said", `document.body.innerText.includes("has no valid port") && document.body.innerText.includes("has changed since")`)
+	b.Do("to the end", chromedp.Evaluate(`scrollTo(0, document.body.scrollHeight)`, nil))
+	b.Shot("device-checked")
+
+	wall := consoletest.Open(t)
+	wall.On(consoletest.Wall, "dark")
+	wall.LogIn(s.base, "wall", password)
+	wall.Until("the list without ways to act", `document.querySelectorAll(".alert.open").length === 2 && [...document.querySelectorAll(".acts, .look")].every((e) => e.offsetParent === null)`)
+	wall.Shot("wall-display")
 }

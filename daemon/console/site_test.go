@@ -259,6 +259,16 @@ func (s *site) store(uid dicom.UID, data []byte) spool.Instance {
 	return i
 }
 
+// dataSetOf is the first slice of a phantom, which the model is not asked about.
+func dataSetOf(t *testing.T, p *phantom.Study) []byte {
+	t.Helper()
+	var data bytes.Buffer
+	if err := p.WriteDataSet(&data, 0); err != nil {
+		t.Fatal(err)
+	}
+	return data.Bytes()
+}
+
 // all are the slices of a phantom.
 func all(p *phantom.Study) (n []int) {
 	for i := range p.Slices() {

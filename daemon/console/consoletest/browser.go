@@ -99,14 +99,25 @@ func (b *Browser) Do(what string, actions ...chromedp.Action) {
 	}
 }
 
-// Until waits until an expression of JavaScript is true.
+// Until waits until an expression of JavaScript is true, on whatever page a click
+// has led to.
 func (b *Browser) Until(what, expression string) {
 	b.t.Helper()
-	var is bool
-	err := chromedp.Run(b.ctx, chromedp.Poll("Boolean("+expression+")", &is, chromedp.WithPollingTimeout(patience)))
-	if err != nil {
-		b.Shot("stuck")
-		b.t.Fatalf("%s: never %s: %v\n%s", what, expression, err, b.Text("body"))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for {
+		var is bool
+		err := chromedp.Run(b.ctx, chromedp.Evaluate("Boolean("+expression+")", &is))
+		if err == nil && is {
+			return
+		}
+		select {
+		case <-tick.C: // between two pages there is none to ask
+		case <-late:
+			b.Shot("stuck")
+			b.t.Fatalf("%s: never %s: %v\n%s", what, expression, err, b.Text("body"))
+		}
 	}
 }
 
@@ -143,6 +154,7 @@ type Screen struct {
 var (
 	Desktop = Screen{"desktop", 1360, 900, 1, false}
 	Phone   = Screen{"phone", 390, 844, 2, true}
+	Tablet  = Screen{"tablet", 820, 1180, 1, true}
 	Wall    = Screen{"wall", 1920, 1080, 1, false}
 )
 
