@@ -236,7 +236,7 @@ func TestOnEveryScreen(t *testing.T) {
 					b.Until("the plot", `document.querySelector("#plot .threshold")`)
 				}
 				var wide []string
-				b.Value(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scrollx, .sr, .skip")).map((e) => e.outerHTML.slice(0, 90))`, &wide)
+				b.Value(fmt.Sprintf(`[...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > %d + 1 && !e.closest(".scrollx, .sr, .skip")).map((e) => e.outerHTML.slice(0, 90))`, screen.Width), &wide)
 				if len(wide) > 0 {
 					t.Errorf("%s: wider than the screen: %q", what, wide)
 				}

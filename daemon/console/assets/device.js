@@ -1,7 +1,7 @@
 // The technician's page, looked at anew every few seconds.
 
-import "./header.js";
 import { say } from "./header.js";
+import { live, notice } from "./live.js";
 
 const every = 5000;
 
@@ -14,11 +14,10 @@ async function again() {
     const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("device");
     document.getElementById("device").replaceWith(next);
     next.querySelector(".log").scrollTop = at;
-    document.body.classList.remove("is-lost");
-  } catch {
-    document.body.classList.add("is-lost");
-    say("No connection to the device: what you see is old.", true);
+  } catch (e) {
+    say(`What you see of the device is old: ${e.message}`, true);
   }
 }
 
+live((markup) => notice(new DOMParser().parseFromString(markup, "text/html").getElementById("list")));
 if (document.getElementById("device")) setInterval(() => { if (document.visibilityState === "visible") again(); }, every);

@@ -1,6 +1,6 @@
 // The stream of lists. Says loudly when the connection is lost, and gets it back.
 
-import { chime, shout } from "./header.js";
+import { chime, say, shout } from "./header.js";
 
 const silence = 12500; // ms; twice the beat of the server, and some
 
@@ -73,6 +73,8 @@ let first = true;
 export function notice(list) {
   const open = Number(list.dataset.open), icon = document.querySelector("link[rel=icon]");
   document.title = open > 0 ? `(${open}) ${open === 1 ? "alert" : "alerts"} waiting · ichwatch` : title;
+  const studies = document.querySelector('nav a[href="/"]');
+  if (open > 0) studies.dataset.open = open; else delete studies.dataset.open;
   icon.href = open > 0 ? icon.dataset.alert : icon.dataset.calm;
   const fresh = [];
   for (const row of list.querySelectorAll(".alert.open")) {
@@ -83,6 +85,7 @@ export function notice(list) {
   first = false;
   if (fresh.length > 0) {
     chime();
+    if (!document.getElementById("list")) say(`New alert: suspected ${fresh[0].dataset.finding} hemorrhage`, true);
     shout(`New alert: suspected ${fresh[0].dataset.finding} hemorrhage. Not for diagnosis.`);
     fresh.forEach((row) => row.classList.add("fresh"));
   }

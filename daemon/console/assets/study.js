@@ -1,7 +1,7 @@
 // A study's page: the slices, the scores, and what becomes of its alert.
 
 import { say, tick } from "./header.js";
-import { live } from "./live.js";
+import { live, notice } from "./live.js";
 import { answers } from "./answer.js";
 import { Viewer } from "./viewer.js";
 import { Plot } from "./plot.js";
@@ -67,6 +67,7 @@ function follow() {
   answers(document, refresh);
   live((markup) => {
     const list = new DOMParser().parseFromString(markup, "text/html");
+    notice(list.getElementById("list"));
     const next = list.querySelector(`[data-key="${CSS.escape(study)}"]`)?.outerHTML;
     if (next === row) return;
     const known = row !== null;
