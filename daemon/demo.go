@@ -19,9 +19,10 @@ func demoCommand() *cobra.Command {
 		Long: `Runs the real daemon with a simulated scanner, a storage SCP standing in for the
 PACS and an embedded MQTT broker, all on free ports of the loopback interface.
 The scanner pushes a normal study and one of each hemorrhage subtype; the screen
-shows each on its way: sent, stored, forwarded, outcome, alert. Press a to
-acknowledge an alert; one that nobody acknowledges escalates after 20, 40 and
-60 seconds. When every alert is acknowledged, n brings the next studies.
+shows each on its way: sent, stored, forwarded, outcome, alert. Above it stands
+the address of the page for the staff, with a login that holds for this run: look
+at the slices of an alert there and answer it, or press a here. One that nobody
+acknowledges escalates after 20, 40 and 60 seconds. When every alert is acknowledged, n brings the next studies.
 
 The studies are synthetic. What is raised is a suspected finding, not for
 diagnosis.`,

@@ -30,7 +30,7 @@ func (u *userFile) find() (file, spoolDir string, err error) {
 	cfg, err := configs.Load(u.config)
 	switch {
 	case err == nil && cmp.Or(u.file, cfg.Console.UsersFile) == "":
-		return "", "", fmt.Errorf("%s names no console.users_file: put one there, as /etc/ichwatch/secrets/page-users, or name it with --file", u.config)
+		return "", "", fmt.Errorf("%s names no console.users_file: put one there, as /etc/ichwatch/page-users, or name it with --file", u.config)
 	case err == nil:
 		return cmp.Or(u.file, cfg.Console.UsersFile), cfg.Spool.Dir, nil
 	case u.file != "":

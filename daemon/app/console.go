@@ -103,7 +103,7 @@ func (a *App) servePage(ctx context.Context) error {
 		Site: a.cfg.Site, Device: a.cfg.Device, Version: a.version,
 		Spool: a.spool, Answers: a.spool, Trail: a.page.trail, Users: a.page.users, Log: a.log,
 		Idle: a.cfg.Console.SessionIdle, Max: a.cfg.Console.SessionMax, Secure: a.page.tls != nil,
-		Model: a.consoleModel(), Slice: showSlice, Identify: a.identify(), Look: a.look, Recent: &a.page.log,
+		Model: a.consoleModel, Slice: showSlice, Identify: a.identify(), Look: a.look, Recent: &a.page.log,
 	}
 	if a.configFile != "" {
 		s.CheckFile = a.checkFile
@@ -111,6 +111,7 @@ func (a *App) servePage(ctx context.Context) error {
 	return s.Serve(ctx, a.page.ln, a.page.tls)
 }
 
+// consoleModel is what the page may read scores of.
 func (a *App) consoleModel() console.Model {
 	if a.model.ensemble == nil {
 		return console.Model{}

@@ -69,7 +69,8 @@ type Server struct {
 	Idle, Max time.Duration // of sessions
 	Secure    bool          // it is served over TLS
 
-	Model Model
+	// Model is what is in service now.
+	Model func() Model
 	// Slice decodes a frame of an instance, from 1 on; 0 where it has one.
 	Slice func(ctx context.Context, data *spool.DataSet, frame int) (*Slice, error)
 	// HeatMap returns the stored map of a slice; nil where there is none. Nil: no

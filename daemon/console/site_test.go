@@ -89,7 +89,9 @@ func newSite(t *testing.T, change func(*console.Server)) *site {
 		Site: "north", Device: "ct1", Version: "test",
 		Spool: sp, Answers: sp, Trail: trail, Users: known, Log: log, Recent: recent,
 		Idle: 30 * time.Minute, Max: 12 * time.Hour,
-		Model: console.Model{Models: inService, Classes: infer.Classes(), Thresholds: thresholds},
+		Model: func() console.Model {
+			return console.Model{Models: inService, Classes: infer.Classes(), Thresholds: thresholds}
+		},
 		Slice: s.slice, HeatMap: heat, Look: machine,
 	}
 	if change != nil {

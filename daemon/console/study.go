@@ -181,10 +181,11 @@ func (s *Server) stack(ctx context.Context, record spool.StudyRecord) (stack, er
 		return stack{}, err
 	}
 	st := stack{Classes: []classInStack{}, Series: []series{}, Maps: s.HeatMap != nil}
+	model := s.Model()
 	var of []int // where in the probabilities the classes stand
-	for i, c := range s.Model.Classes {
+	for i, c := range model.Classes {
 		if c.Hemorrhage() {
-			st.Classes = append(st.Classes, classInStack{c.String(), s.Model.Thresholds[c]})
+			st.Classes = append(st.Classes, classInStack{c.String(), model.Thresholds[c]})
 			of = append(of, i)
 		}
 	}
@@ -210,7 +211,7 @@ func (s *Server) stack(ctx context.Context, record spool.StudyRecord) (stack, er
 		}
 		switch {
 		case f.State == spool.FindingFailed:
-		case !slices.Equal(f.Models, s.Model.Models) || len(f.Probabilities) != len(s.Model.Classes):
+		case !slices.Equal(f.Models, model.Models) || len(f.Probabilities) != len(model.Classes):
 			one.Why = "seen by a model that is no longer in service"
 		default:
 			for _, i := range of {
