@@ -12,6 +12,7 @@ import (
 
 	"ichwatch/alerts"
 	"ichwatch/configs"
+	"ichwatch/daemon/audit"
 	"ichwatch/daemon/phantom"
 	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/dimsetest"
@@ -205,6 +206,11 @@ func TestLine(t *testing.T) {
 	}
 
 	d.stop()
+	trail, err := os.ReadFile(filepath.Join(d.spoolDir, audit.Name))
+	if report, err2 := audit.Verify(bytes.NewReader(trail)); err != nil || err2 != nil || report.Records < 3 ||
+		!bytes.Contains(trail, []byte(`"event":"alert.acknowledge","by":"Dr. Test","via":"mqtt"`)) {
+		t.Errorf("the audit trail: %v, %v, %+v\n%s", err, err2, report, trail)
+	}
 	eventually(t, "the device is offline", func() bool {
 		states := messages(printed, base+"state")
 		return bytes.Contains(states[len(states)-1], []byte(`"offline"`))

@@ -112,7 +112,7 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 			// A link in a message: the browser keeps the session to itself until the
 			// page is asked for from here.
-			s.render(w, r, http.StatusOK, "bounce", r.URL.Path)
+			s.render(w, r, http.StatusOK, "bounce", back(r.URL.Path))
 			return
 		}
 		to := "/login"

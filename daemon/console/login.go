@@ -18,6 +18,7 @@ import (
 type loginView struct {
 	page
 	Name, Next, Wrong string
+	Over              bool // the session has ended by itself
 }
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
@@ -25,7 +26,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, back(r.FormValue("next")), http.StatusSeeOther)
 		return
 	}
-	s.render(w, r, http.StatusOK, "login", loginView{page: s.page(r, "Log in"), Next: r.FormValue("next")})
+	s.render(w, r, http.StatusOK, "login", loginView{page: s.page(r, "Log in"), Next: r.FormValue("next"), Over: r.FormValue("over") != ""})
 }
 
 // back is where a login leads to: a path of this page, never elsewhere.
@@ -74,6 +75,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusServiceUnavailable, "Too many people log in at this moment. Try again.")
 		return
 	}
+	if c, err := r.Cookie(s.cookie("session")); err == nil {
+		s.sessions.End(c.Value) // the one that was open here before
+	}
 	token, opened := s.sessions.Begin(u, address(r))
 	tried.Role, tried.Detail = string(u.Role), "session "+opened.ID
 	s.tell(tried)
@@ -86,6 +90,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	s.setCookie(w, "device", s.throttle.Mark(u.Name), int((400 * 24 * time.Hour).Seconds()))
 	http.Redirect(w, r, back(next), http.StatusSeeOther)
 }
+
+// awake is told by a page that a person is at work on it: what they look at may
+// all be in the browser's memory.
+func (s *Server) awake(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	if c, err := r.Cookie(s.cookie("session")); err == nil {

@@ -22,6 +22,7 @@ var routes = []route{
 	{pattern: "POST /login", open: true, serve: (*Server).login},
 	{pattern: "GET /assets/{version}/{file}", open: true, serve: (*Server).asset},
 	{pattern: "POST /logout", needs: users.List, serve: (*Server).logout},
+	{pattern: "GET /awake", needs: users.List, serve: (*Server).awake},
 
 	{pattern: "GET /{$}", needs: users.List, serve: (*Server).listPage},
 	{pattern: "GET /events", needs: users.List, byItself: true, serve: (*Server).events},

@@ -149,6 +149,9 @@ func TestLogin(t *testing.T) {
 	if rs, body := s.as("").do(http.MethodGet, "/alert/a-x", nil, "Accept", "text/html", "Sec-Fetch-Site", "cross-site"); rs.StatusCode != http.StatusOK || !strings.Contains(body, `content="0;url=/alert/a-x"`) {
 		t.Errorf("a link from elsewhere: %d %s", rs.StatusCode, body)
 	}
+	if _, body := s.as("").do(http.MethodGet, "/%5Cevil.example", nil, "Accept", "text/html", "Sec-Fetch-Site", "cross-site"); strings.Contains(body, "evil") {
+		t.Errorf("a link from elsewhere leads elsewhere: %s", body)
+	}
 	if status, _ := c.post("/logout", nil); status != http.StatusSeeOther {
 		t.Errorf("logout: %d", status)
 	}

@@ -1,6 +1,6 @@
 // Answers to alerts: sent without leaving the page, once, and never in silence.
 
-import { say } from "./header.js";
+import { loggedOut, say } from "./header.js";
 
 // answers takes over every form of an answer below root. after is called with
 // what came of it.
@@ -16,7 +16,7 @@ export function answers(root, after = () => {}) {
     buttons.forEach((b) => { b.disabled = true; });
     try {
       const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, redirect: "error" });
-      if (answer.status === 401) { location.assign(`/login?next=${encodeURIComponent(location.pathname)}`); return; }
+      if (answer.status === 401) { loggedOut(); return; }
       if (!(answer.headers.get("Content-Type") || "").startsWith("application/json")) {
         say(`Not recorded: ${await answer.text()}`, true);
         return;

@@ -85,7 +85,22 @@ export function say(text, bad = false) {
 // shout is for those who do not see.
 export function shout(text) { document.getElementById("loud").textContent = text; }
 
+// loggedOut leads to the login, and back here afterwards.
+export function loggedOut() { location.assign(`/login?over=1&next=${encodeURIComponent(location.pathname)}`); }
+
+// awake tells the device now and then that a person is at work here.
+function awake() {
+  let told = Date.now();
+  const tell = () => {
+    if (Date.now() - told < 60000) return;
+    told = Date.now();
+    fetch("/awake", { cache: "no-store" }).then((a) => { if (a.status === 401) loggedOut(); }, () => {});
+  };
+  for (const act of ["pointerdown", "keydown", "wheel"]) addEventListener(act, tell, { passive: true });
+}
+
 theme();
 sound();
+awake();
 tick();
 setInterval(tick, 1000);

@@ -1,6 +1,6 @@
 // The stream of lists. Says loudly when the connection is lost, and gets it back.
 
-import { chime, say, shout } from "./header.js";
+import { chime, loggedOut, say, shout } from "./header.js";
 
 const silence = 12500; // ms; twice the beat of the server, and some
 
@@ -37,7 +37,7 @@ export function live(onList) {
     stream = new EventSource("/events");
     stream.addEventListener("beat", alive);
     stream.addEventListener("list", (e) => { alive(); onList(e.data); });
-    stream.addEventListener("ended", () => { stream.close(); location.assign(`/login?next=${encodeURIComponent(location.pathname)}`); });
+    stream.addEventListener("ended", () => { stream.close(); loggedOut(); });
     stream.onerror = () => { dead(); ended(); };
   };
   // ended asks whether the session is over: the stream itself does not say why it fails.
@@ -45,7 +45,7 @@ export function live(onList) {
     if (stream.readyState !== EventSource.CLOSED) return;
     try {
       const answer = await fetch("/events", { method: "HEAD", cache: "no-store" });
-      if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+      if (answer.status === 401) loggedOut();
     } catch { /* no connection, as was said */ }
   };
 
