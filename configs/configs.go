@@ -20,6 +20,7 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
+	"reflect"
 	"time"
 
 	"ichwatch/dimse/dicom"
@@ -261,6 +262,13 @@ func Parse(name string, data []byte) (*Config, error) {
 		c.file = &file{name, d.at}
 	}
 	return c, nil
+}
+
+// Equal reports whether two configurations say the same, wherever in their files.
+func (c *Config) Equal(other *Config) bool {
+	a, b := *c, *other
+	a.file, b.file = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // Placed gives problems that were found with the configuration in use their place in

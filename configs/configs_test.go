@@ -414,3 +414,18 @@ func TestMappedAddresses(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// What a file says is the same wherever it stands, and another value is not.
+func TestEqual(t *testing.T) {
+	parse := func(text string) *configs.Config {
+		c, err := configs.Parse("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b, c := parse("site: north\n"), parse("# moved\n\nsite: north\n"), parse("site: south\n")
+	if !a.Equal(b) || !a.Equal(a) || a.Equal(c) {
+		t.Error("a file with a comment more is another, or one with another site the same")
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -87,11 +86,10 @@ func (a *App) checkFile(context.Context) console.Checked {
 	if err != nil {
 		return c
 	}
-	c.Changed = fmt.Sprintf("%+v", *cfg) != fmt.Sprintf("%+v", *a.cfg)
+	c.Changed = !cfg.Equal(a.cfg)
 	insecure, warnings := CheckSecurity(cfg)
-	add(&c.Problems, configs.Check(cfg))
-	add(&c.Problems, insecure)
-	add(&c.Warnings, slices.Concat(cfg.Warnings(), warnings, CheckDecoders(cfg)))
+	add(&c.Problems, cfg.Placed(slices.Concat(configs.Check(cfg), insecure)))
+	add(&c.Warnings, cfg.Placed(slices.Concat(cfg.Warnings(), warnings, CheckDecoders(cfg))))
 	return c
 }
 
