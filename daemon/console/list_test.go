@@ -125,22 +125,23 @@ func TestSlices(t *testing.T) {
 	first, second := s.Spool.Pseudonym(a.StudyUID()), s.Spool.Pseudonym(b.StudyUID())
 	anna := s.as("anna")
 	for path, want := range map[string]int{
-		"/study/" + first + "/slice/1.0/hu":         200,
-		"/study/" + first + "/slice/1.0/bone.png":   200,
-		"/study/" + first + "/slice/key/brain.png":  200,
-		"/study/" + first + "/slice/1.0/map":        200,
-		"/study/" + first + "/slice/4.0/hu":         404, // of the other study
-		"/study/" + first + "/slice/4.0/map":        404,
-		"/study/" + second + "/slice/4.0/hu":        200,
-		"/study/" + second + "/slice/1.0/brain.png": 404,
-		"/study/" + first + "/slice/99.0/hu":        404,
-		"/study/" + first + "/slice/x/hu":           404,
-		"/study/" + first + "/slice/1.0/lung.png":   404,
-		"/study/s-aaaaaaaaaa/slice/key/brain.png":   404,
-		"/study/s-aaaaaaaaaa":                       404,
-		"/study/s-aaaaaaaaaa/stack":                 404,
-		"/study/" + first + "/stack":                200,
-		"/alert/a-aaaaaaaaaaaaaaaaaaaaaaaaaa":       404,
+		"/study/" + first + "/slice/1.0/hu":                 200,
+		"/study/" + first + "/slice/1.0/bone.png":           200,
+		"/study/" + first + "/slice/key/brain.png":          200,
+		"/study/" + first + "/slice/1.0/map?class=epidural": 200,
+		"/study/" + first + "/slice/1.0/map?class=lung":     404,
+		"/study/" + first + "/slice/4.0/hu":                 404, // of the other study
+		"/study/" + first + "/slice/4.0/map?class=epidural": 404,
+		"/study/" + second + "/slice/4.0/hu":                200,
+		"/study/" + second + "/slice/1.0/brain.png":         404,
+		"/study/" + first + "/slice/99.0/hu":                404,
+		"/study/" + first + "/slice/x/hu":                   404,
+		"/study/" + first + "/slice/1.0/lung.png":           404,
+		"/study/s-aaaaaaaaaa/slice/key/brain.png":           404,
+		"/study/s-aaaaaaaaaa":                               404,
+		"/study/s-aaaaaaaaaa/stack":                         404,
+		"/study/" + first + "/stack":                        200,
+		"/alert/a-aaaaaaaaaaaaaaaaaaaaaaaaaa":               404,
 	} {
 		if status, body := anna.get(path); status != want {
 			t.Errorf("%s: %d %.100s, want %d", path, status, body, want)

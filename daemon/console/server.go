@@ -35,10 +35,10 @@ type Slice struct {
 
 // HeatMap is where a model looked for one class of hemorrhage in a slice.
 type HeatMap struct {
-	Class         string
-	Rows, Columns int
-	Values        []float32  // 0..1, row by row
-	Box           [4]float64 // left, top, right, bottom in pixels of the slice; it may reach beyond
+	Rows    int        `json:"rows"`
+	Columns int        `json:"columns"`
+	Values  []float32  `json:"values"` // 0..1, row by row
+	Box     [4]float64 `json:"box"`    // left, top, right, bottom in pixels of the slice; it may reach beyond
 }
 
 // Identity is what a site may show of a patient beside the pseudonym.
@@ -73,9 +73,9 @@ type Server struct {
 	Model func() Model
 	// Slice decodes a frame of an instance, from 1 on; 0 where it has one.
 	Slice func(ctx context.Context, data *spool.DataSet, frame int) (*Slice, error)
-	// HeatMap returns the stored map of a slice; nil where there is none. Nil: no
-	// maps at all.
-	HeatMap func(ctx context.Context, instance int64, frame int) (*HeatMap, error)
+	// HeatMap returns the stored map of a slice for a class; nil where there is
+	// none. Nil: no maps at all.
+	HeatMap func(ctx context.Context, instance int64, frame int, class infer.Class) (*HeatMap, error)
 	// Identify returns what the site shows of a study's patient. Nil: nothing.
 	Identify func(ctx context.Context, record spool.StudyRecord) (Identity, error)
 	// Look tells how the device is.

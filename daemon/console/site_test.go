@@ -170,8 +170,8 @@ func (s *site) slice(_ context.Context, data *spool.DataSet, _ int) (*console.Sl
 }
 
 // heat is a map with one warm spot.
-func heat(_ context.Context, _ int64, _ int) (*console.HeatMap, error) {
-	m := &console.HeatMap{Class: "epidural", Rows: 7, Columns: 7, Values: make([]float32, 49), Box: [4]float64{20, 20, 236, 236}}
+func heat(_ context.Context, _ int64, _ int, _ infer.Class) (*console.HeatMap, error) {
+	m := &console.HeatMap{Rows: 7, Columns: 7, Values: make([]float32, 49), Box: [4]float64{20, 20, 236, 236}}
 	for i := range m.Values {
 		dx, dy := float32(i%7)-4.6, float32(i/7)-2.4
 		m.Values[i] = max(0, 1-(dx*dx+dy*dy)/4)

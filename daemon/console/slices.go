@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"ichwatch/daemon/spool"
+	"ichwatch/infer"
 )
 
 // sliceHead describes the bytes of a slice; it travels in a header beside them.
@@ -214,7 +215,8 @@ func span(i, n, all int) (from, to int) {
 // sliceMap gives a slice's heat map.
 func (s *Server) sliceMap(w http.ResponseWriter, r *http.Request) {
 	instance, frame, ok := parseSlice(r.PathValue("slice"))
-	if !ok || s.HeatMap == nil {
+	class, err := infer.ParseClass(r.FormValue("class"))
+	if !ok || err != nil || s.HeatMap == nil {
 		http.Error(w, "no such map", http.StatusNotFound)
 		return
 	}
@@ -227,13 +229,13 @@ func (s *Server) sliceMap(w http.ResponseWriter, r *http.Request) {
 	}
 	var m *HeatMap
 	if err == nil {
-		m, err = s.HeatMap(r.Context(), instance, frame)
+		m, err = s.HeatMap(r.Context(), instance, frame, class)
 	}
 	if err != nil || m == nil {
 		http.Error(w, "there is no map of this slice", http.StatusNotFound)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"class": m.Class, "rows": m.Rows, "columns": m.Columns, "values": m.Values, "box": m.Box})
+	writeJSON(w, http.StatusOK, m)
 }
 
 // maxCache bounds the slices that are kept, in bytes.

@@ -13,9 +13,10 @@ function make(name, attributes, text) {
 const named = (name) => name[0].toUpperCase() + name.slice(1);
 
 export class Plot {
-  // go(index) is called when a person points at a slice.
-  constructor(place, legend, go) {
-    Object.assign(this, { place, legend, chosen: null });
+  // go(index) is called when a person points at a slice, choose(name) when another
+  // class is in front.
+  constructor(place, legend, go, choose) {
+    Object.assign(this, { place, legend, choose, chosen: null });
     let down = false;
     const at = (e) => {
       const r = this.svg.getBoundingClientRect(), n = this.series.slices.length;
@@ -33,6 +34,7 @@ export class Plot {
     this.series = series;
     const names = stack.classes.map((c) => c.name);
     if (!names.includes(this.chosen)) this.chosen = names.includes(stack.finding) ? stack.finding : this.highest(names);
+    this.choose(this.chosen);
     this.draw();
   }
 
@@ -88,7 +90,7 @@ export class Plot {
       b.type = "button";
       b.textContent = k.name;
       b.setAttribute("aria-pressed", k.name === this.chosen);
-      b.addEventListener("click", () => { this.chosen = k.name; this.draw(); });
+      b.addEventListener("click", () => { this.chosen = k.name; this.choose(k.name); this.draw(); });
       return b;
     }));
     this.cursor(this.index ?? 0);

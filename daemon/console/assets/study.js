@@ -33,11 +33,9 @@ function choices() {
 async function begin() {
   stack = await fetchStack();
   if (stack.series.length === 0) return;
-  plot = new Plot(document.getElementById("plot"), document.getElementById("legend"), (i) => viewer.go(i));
-  viewer = new Viewer(study, stage, (i, slice) => {
-    plot.cursor(i);
-    document.getElementById("c-score").textContent = plot.words(slice);
-  });
+  const score = () => { if (viewer.current()) document.getElementById("c-score").textContent = plot.words(viewer.current()); };
+  viewer = new Viewer(study, stage, (i) => { plot.cursor(i); score(); });
+  plot = new Plot(document.getElementById("plot"), document.getElementById("legend"), (i) => viewer.go(i), (name) => { viewer.of(name); score(); });
   choices();
   document.getElementById("series").addEventListener("change", (e) => show(Number(e.target.value)));
   show(0);

@@ -8,12 +8,13 @@ export class Viewer {
   // moved(index, slice) is called whenever another slice is on the stage.
   constructor(study, stage, moved) {
     this.study = study;
+    this.class = ""; // whose heat map is shown
     this.stage = stage;
     this.moved = moved;
     this.canvas = stage.querySelector("canvas");
     this.pen = this.canvas.getContext("2d");
     this.slices = new Slices(study);
-    this.maps = new Map(); // slice id -> Promise of a map, or null
+    this.maps = new Map(); // slice and class -> Promise of a map, or null
     this.series = null;
     this.at = 0;
     this.scroll = document.getElementById("scroll");
@@ -64,6 +65,12 @@ export class Viewer {
     }
   }
 
+  // of chooses the class whose heat map is shown.
+  of(name) {
+    this.class = name;
+    if (this.image) this.draw(this.image);
+  }
+
   ahead() {
     const near = [];
     for (let d = 1; d < this.series.slices.length; d++) {
@@ -102,12 +109,13 @@ export class Viewer {
 
   async overlay(slice) {
     if (!this.heat || Number(this.heat.value) === 0) return;
-    if (!this.maps.has(slice.id)) {
-      this.maps.set(slice.id, fetch(`/study/${this.study}/slice/${slice.id}/map`, { cache: "no-store" })
+    const name = this.class, key = `${slice.id} ${name}`;
+    if (!this.maps.has(key)) {
+      this.maps.set(key, fetch(`/study/${this.study}/slice/${slice.id}/map?class=${name}`, { cache: "no-store" })
         .then((a) => (a.ok ? a.json() : null)).catch(() => null));
     }
-    const map = await this.maps.get(slice.id);
-    if (!map || this.current() !== slice) return;
+    const map = await this.maps.get(key);
+    if (!map || this.current() !== slice || this.class !== name) return;
     tint(this.pen, map, Number(this.heat.value) / 100);
   }
 
