@@ -118,13 +118,16 @@ func (ps *Problems) secret(key, path string) {
 	}
 }
 
+// AboutPage reports whether a problem costs the page, and nothing else.
+func (p Problem) AboutPage() bool { return strings.HasPrefix(p.Key, "console.") }
+
 // Fatal returns those of Check's problems with which the daemon does not start.
 // Without a model it starts: it receives and forwards, and says of each study
-// that it FAILED to look at it.
+// that it FAILED to look at it. Without its page it starts, too.
 func (ps Problems) Fatal() Problems {
 	var fatal Problems
 	for _, p := range ps {
-		if !strings.HasPrefix(p.Key, "triage.") && !strings.HasPrefix(p.Key, "onnxruntime.") {
+		if !strings.HasPrefix(p.Key, "triage.") && !strings.HasPrefix(p.Key, "onnxruntime.") && !p.AboutPage() {
 			fatal = append(fatal, p)
 		}
 	}

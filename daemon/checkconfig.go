@@ -59,6 +59,9 @@ allowed but seldom meant. Exits 0 where it found nothing wrong. Without FILE it 
 			}
 			if len(problems) > 0 {
 				verdict := reported(cmd, cfg.Placed(problems))
+				if !slices.ContainsFunc(problems, func(p configs.Problem) bool { return !p.AboutPage() }) {
+					return fmt.Errorf("%w: the daemon starts all the same, without its page", verdict)
+				}
 				if len(problems.Fatal()) == 0 {
 					return fmt.Errorf("%w: the daemon starts all the same, without a model, and studies end as FAILED", verdict)
 				}

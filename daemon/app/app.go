@@ -154,9 +154,7 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 			return nil, fmt.Errorf("monitor.listen: %w", err)
 		}
 	}
-	if err := a.openPage(); err != nil {
-		return nil, err
-	}
+	a.openPage()
 	for _, d := range cfg.Destinations {
 		f, err := newForwarder(a.spool, d, o.Log)
 		if err != nil {

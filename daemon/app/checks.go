@@ -32,6 +32,7 @@ func (a *App) checks() []monitor.Check {
 		checks = append(checks, monitor.Check{Name: "certificate of the page", Look: func(context.Context) error { return expiry(a.page.expiry(), time.Now()) }})
 	}
 	checks = append(checks, []monitor.Check{
+		{Name: "page", Look: a.lookAtPage},
 		{Name: "audit trail", Look: func(context.Context) error { return a.page.trail.Err() }},
 		{Name: "spool", Look: a.lookAtDisk},
 		{Name: "model", Look: func(context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"ichwatch/alerts"
@@ -23,13 +24,14 @@ import (
 
 // page is the page for people, where there is one.
 type page struct {
-	ln     net.Listener     // nil: off
-	tls    *tls.Config      // nil: without
-	expiry func() time.Time // of its certificate; nil: without
-	log    console.Recent   // the last lines of the log
-	peers  peers            // who called
-	users  *users.File      // who may log in
-	trail  *audit.Trail     // nil: it could not be opened; all else goes on
+	ln     net.Listener          // nil: off
+	fault  atomic.Pointer[error] // why there is none, though one is wanted
+	tls    *tls.Config           // nil: without
+	expiry func() time.Time      // of its certificate; nil: without
+	log    console.Recent        // the last lines of the log
+	peers  peers                 // who called
+	users  *users.File           // who may log in
+	trail  *audit.Trail          // nil: it could not be opened; all else goes on
 }
 
 // openTrail opens the trail of what people did. Without it the daemon does its
@@ -56,8 +58,28 @@ func (a *App) acknowledge(ctx context.Context, k alerts.Acknowledgement) error {
 	return a.page.trail.Around(r, func() error { return a.spool.Acknowledge(ctx, k) })
 }
 
-// openPage opens what the page needs.
-func (a *App) openPage() (err error) {
+// openPage opens what the page needs. What is wrong with it stops nothing else:
+// studies are received, and alerts go out.
+func (a *App) openPage() {
+	if err := a.preparePage(); err != nil {
+		a.noPage(err)
+	}
+}
+
+func (a *App) noPage(err error) {
+	a.page.fault.Store(&err)
+	a.log.Error("there is no page until this is mended and the daemon started anew", "err", err)
+}
+
+// lookAtPage is the health check of the page.
+func (a *App) lookAtPage(context.Context) error {
+	if fault := a.page.fault.Load(); fault != nil {
+		return *fault
+	}
+	return nil
+}
+
+func (a *App) preparePage() (err error) {
 	c := &a.cfg.Console
 	if !c.Enabled() {
 		if c.Listen != "" {
@@ -108,7 +130,11 @@ func (a *App) servePage(ctx context.Context) error {
 	if a.configFile != "" {
 		s.CheckFile = a.checkFile
 	}
-	return s.Serve(ctx, a.page.ln, a.page.tls)
+	if err := s.Serve(ctx, a.page.ln, a.page.tls); err != nil && ctx.Err() == nil {
+		a.noPage(err)
+		<-ctx.Done()
+	}
+	return nil
 }
 
 // consoleModel is what the page may read scores of.

@@ -162,3 +162,32 @@ func TestPageOverTLS(t *testing.T) {
 		}
 	}
 }
+
+// A page that cannot be served costs the page: the daemon receives, and says what
+// is wrong.
+func TestPromise3_ReceivingNeedsNoPage(t *testing.T) {
+	for name, spoil := range map[string]func(c *configs.Console){
+		"users": func(c *configs.Console) { c.UsersFile += ".none" },
+		"certificate": func(c *configs.Console) {
+			c.TLS = configs.ConsoleTLS{CertificateFile: c.UsersFile, KeyFile: c.UsersFile}
+		},
+		"address": func(c *configs.Console) { c.Listen = "192.0.2.1:9180" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			withPage(t, cfg, users.Reader)
+			spoil(&cfg.Console)
+			d := start(t, cfg)
+			if d.PageAddr() != nil {
+				t.Errorf("served at %v", d.PageAddr())
+			}
+			d.scan(t, writePhantom(t, phantom.Normal, phantom.SetOptions{Seed: 1, Rows: 64, Columns: 64, Slices: 1})...)
+			if r := d.ledger(t); r.Durable != 1 {
+				t.Errorf("received %+v", r)
+			}
+			if part := d.Status(t.Context()).Parts["page"]; part == "ok" || part == "" {
+				t.Errorf("the page is said to be %q", part)
+			}
+		})
+	}
+}
