@@ -82,6 +82,9 @@ func (s *Server) alert(r *http.Request, id string) (standing, error) {
 		return standing{}, err
 	}
 	study, err := s.Spool.Studies(r.Context(), spool.Filter{Study: uid})
+	if err == nil && len(study) == 0 {
+		err = alerts.ErrUnknownAlert
+	}
 	if err != nil {
 		return standing{}, err
 	}

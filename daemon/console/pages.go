@@ -78,13 +78,6 @@ func parsePages() *template.Template {
 			}
 			return fmt.Sprintf("%d %ss", n, one)
 		},
-		"dict": func(pairs ...any) map[string]any {
-			m := map[string]any{}
-			for i := 0; i+1 < len(pairs); i += 2 {
-				m[pairs[i].(string)] = pairs[i+1]
-			}
-			return m
-		},
 	}).ParseFS(templates, "templates/*.html"))
 }
 
