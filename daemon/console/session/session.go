@@ -43,7 +43,7 @@ const DisplayMax = 90 * 24 * time.Hour
 // Bounds of what one user and all together may hold; the longest unused goes.
 const (
 	maxOfUser = 16
-	maxOpen   = 4096
+	maxOpen   = 1024
 )
 
 func (s *Store) now() time.Time {
