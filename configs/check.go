@@ -186,6 +186,7 @@ func (c *Config) Warnings() Problems {
 	case s.Enabled && !s.SameAssociation && i < 0:
 		warn("dicom.commitment.same_association", "is false and no entry of dicom.peers has a commitment.address: no scanner could get a report, and every request is refused")
 	}
+	c.warnOfRoutes(warn)
 	if len(c.Destinations) == 0 {
 		warn("destinations", "is empty: studies are kept here and sent nowhere")
 	}

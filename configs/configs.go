@@ -120,7 +120,7 @@ type Retention struct {
 	Unacknowledged string        `mapstructure:"unacknowledged"` // keep, remove
 }
 
-// Destination is one receiver of everything that arrives.
+// Destination is one receiver of what arrives.
 type Destination struct {
 	Name           string   `mapstructure:"name" must:"be given"`
 	Address        string   `mapstructure:"address" must:"be given"` // host:port
@@ -129,6 +129,7 @@ type Destination struct {
 	TLS            TLS      `mapstructure:"tls"`
 	Username       string   `mapstructure:"username"`      // empty: no user identity is sent
 	PasscodeFile   string   `mapstructure:"passcode_file"` // absolute; empty: the username alone
+	Routes         []Route  `mapstructure:"routes"`        // any of them; nil: everything goes there
 	Timeouts       Timeouts `mapstructure:"timeouts"`
 	Retry          Retry    `mapstructure:"retry"`
 
@@ -301,6 +302,9 @@ func (c *Config) fill() {
 	for i := range c.Destinations {
 		d := &c.Destinations[i]
 		d.CallingAETitle = cmp.Or(d.CallingAETitle, c.DICOM.AETitle)
+		if takesAll(d.Routes) {
+			d.Routes = nil
+		}
 		d.Commitment.Address = cmp.Or(d.Commitment.Address, d.Address)
 		d.Commitment.CalledAETitle = cmp.Or(d.Commitment.CalledAETitle, d.CalledAETitle)
 	}

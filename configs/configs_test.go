@@ -337,6 +337,10 @@ func TestWarnings(t *testing.T) {
 	if diff := cmp.Diff([]string{"dicom.peers[0]", "dicom.peers[1].user_identity", "dicom.tls.client_certificates", "destinations[0].passcode_file", "triage.models", "alerts.mqtt.broker", "monitor.listen"}, keys(c)); diff != "" {
 		t.Errorf("an open one: -want +got:\n%s", diff)
 	}
+	c.Destinations[0].Routes = []configs.Route{{Modalities: []string{"CT"}}, {Outcomes: []string{"POSITIVE"}}}
+	if got := keys(c); !slices.Contains(got, "destinations") || !slices.Contains(got, "destinations[0].routes[1].outcomes") {
+		t.Errorf("what is no CT goes nowhere, no study will be positive, and the warnings are %v", got)
+	}
 	c = configs.Default()
 	c.DICOM.Peers = []configs.Peer{{Name: "ct", AETitle: "CT"}}
 	c.DICOM.Commitment.SameAssociation = false

@@ -124,6 +124,7 @@ type counts struct {
 	Durable      int           `json:"durable"` // in the spool
 	Removed      int           `json:"removed"` // after every destination had confirmed
 	Missing      int           `json:"missing"`
+	Unrouted     int           `json:"unrouted"` // of the durable ones: they meet no rule of any destination
 	Destinations []destination `json:"destinations"`
 	Classified   int           `json:"classified"`
 	Ineligible   int           `json:"ineligible"`
@@ -132,9 +133,10 @@ type counts struct {
 }
 
 // destination counts the ways to one: together as many as the instances that were
-// received while it was configured.
+// received while it was configured and that its rules send there.
 type destination struct {
 	Name          string    `json:"name"`
+	Undecided     int       `json:"undecided"` // waits for the outcome by which they go there or not
 	Confirmed     int       `json:"confirmed"`
 	Sent          int       `json:"sent"` // and not committed yet, where the destination has to commit itself
 	Waiting       int       `json:"waiting"`
@@ -207,7 +209,7 @@ func newEntry(r spool.StudyRecord) entry {
 	e := entry{
 		Study: r.Pseudonym, StudyInstanceUID: string(r.StudyInstanceUID), FirstReceived: r.FirstReceived, LastReceived: r.LastReceived,
 		counts: counts{
-			Received: r.Instances, Durable: r.Durable, Removed: r.Removed, Missing: r.Missing,
+			Received: r.Instances, Durable: r.Durable, Removed: r.Removed, Missing: r.Missing, Unrouted: r.Unrouted,
 			Classified: r.Classified, Ineligible: r.Ineligible, Failed: r.Failed,
 			Unanalysed: r.Instances - r.Classified - r.Ineligible - r.Failed,
 		},
@@ -217,7 +219,7 @@ func newEntry(r spool.StudyRecord) entry {
 		e.scored = (*scored)(r.Score)
 	}
 	for _, l := range r.Legs {
-		e.Destinations = append(e.Destinations, destination{l.Destination, l.Done, l.Sent, l.Pending, l.Parked, l.LastDone})
+		e.Destinations = append(e.Destinations, destination{l.Destination, l.Undecided, l.Done, l.Sent, l.Pending, l.Parked, l.LastDone})
 	}
 	for _, a := range r.Alerts {
 		e.Alerts = append(e.Alerts, alertEntry{
@@ -234,12 +236,14 @@ func (n *counts) add(m counts) {
 	n.Durable += m.Durable
 	n.Removed += m.Removed
 	n.Missing += m.Missing
+	n.Unrouted += m.Unrouted
 	n.Classified += m.Classified
 	n.Ineligible += m.Ineligible
 	n.Failed += m.Failed
 	n.Unanalysed += m.Unanalysed
 	for _, d := range m.Destinations {
 		sum := n.destination(d.Name)
+		sum.Undecided += d.Undecided
 		sum.Confirmed += d.Confirmed
 		sum.Sent += d.Sent
 		sum.Waiting += d.Waiting

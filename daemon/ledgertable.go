@@ -50,8 +50,15 @@ func (b *books) table(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s, %s received = %d in the spool + %d removed after confirmation + %d lost\n",
 		count(t.Studies, "study", "studies"), count(t.Received, "instance", "instances"), t.Durable, t.Removed, t.Missing)
 	for _, d := range t.Destinations {
-		fmt.Fprintf(out, "%s: %d = %d confirmed + %d sent and not committed + %d waiting + %d parked\n",
+		fmt.Fprintf(out, "%s: %d = %d confirmed + %d sent and not committed + %d waiting + %d parked",
 			d.Name, d.Confirmed+d.Sent+d.Waiting+d.Parked, d.Confirmed, d.Sent, d.Waiting, d.Parked)
+		if d.Undecided > 0 {
+			fmt.Fprintf(out, "; %d wait for the outcome of their study", d.Undecided)
+		}
+		fmt.Fprintln(out)
+	}
+	if t.Unrouted > 0 {
+		fmt.Fprintf(out, "%s of any destination: kept, sent nowhere (destinations[].routes)\n", count(t.Unrouted, "instance meets no rule", "instances meet no rule"))
 	}
 	fmt.Fprintf(out, "analysis: %d = %d classified + %d not eligible + %d failed + %d waiting\n",
 		t.Received, t.Classified, t.Ineligible, t.Failed, t.Unanalysed)
@@ -88,12 +95,18 @@ func (n counts) spooled() string {
 	if n.Missing > 0 {
 		parts = append(parts, fmt.Sprintf("%d LOST", n.Missing))
 	}
+	if n.Unrouted > 0 {
+		parts = append(parts, fmt.Sprintf("%d GO NOWHERE", n.Unrouted))
+	}
 	return strings.Join(parts, ", ")
 }
 
 func (d destination) cell() string {
 	parts := []string{strconv.Itoa(d.Confirmed)}
-	if d.Sent == 0 && d.Waiting == 0 && d.Parked == 0 && d.Confirmed > 0 {
+	if d.Undecided > 0 {
+		parts = append(parts, fmt.Sprintf("%d undecided", d.Undecided))
+	}
+	if d.Undecided == 0 && d.Sent == 0 && d.Waiting == 0 && d.Parked == 0 && d.Confirmed > 0 {
 		parts[0] += " at " + clockTime(d.LastConfirmed)
 	}
 	if d.Sent > 0 {
@@ -158,13 +171,13 @@ func (e entry) acknowledged() string {
 	return clockTime(a.AcknowledgedAt) + " by " + a.AcknowledgedBy
 }
 
-// csv writes a line for each study, with five columns for each destination. Of
+// csv writes a line for each study, with six columns for each destination. Of
 // several alerts of a study it is the last.
 func (b *books) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
-	head := []string{"study", "study_instance_uid", "first_received", "last_received", "received", "durable", "removed", "missing"}
+	head := []string{"study", "study_instance_uid", "first_received", "last_received", "received", "durable", "removed", "missing", "unrouted"}
 	for _, d := range b.Totals.Destinations {
-		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_last_confirmed")
+		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_undecided", d.Name+"_last_confirmed")
 	}
 	head = append(head, "classified", "ineligible", "failed", "unanalysed", "outcome", "reason", "decided_at",
 		"alert_id", "alert_state", "alert_finding", "alert_raised_at", "alert_delivered_at", "acknowledged_at", "acknowledged_by",
@@ -174,10 +187,10 @@ func (b *books) csv(out io.Writer) error {
 	}
 	for _, e := range b.Studies {
 		line := []string{e.Study, e.StudyInstanceUID, stamp(e.FirstReceived), stamp(e.LastReceived)}
-		line = append(line, numbers(e.Received, e.Durable, e.Removed, e.Missing)...)
+		line = append(line, numbers(e.Received, e.Durable, e.Removed, e.Missing, e.Unrouted)...)
 		for _, d := range b.Totals.Destinations {
 			d := e.destination(d.Name)
-			line = append(append(line, numbers(d.Confirmed, d.Sent, d.Waiting, d.Parked)...), stamp(d.LastConfirmed))
+			line = append(append(line, numbers(d.Confirmed, d.Sent, d.Waiting, d.Parked, d.Undecided)...), stamp(d.LastConfirmed))
 		}
 		line = append(line, numbers(e.Classified, e.Ineligible, e.Failed, e.Unanalysed)...)
 		line = append(line, e.Outcome, e.Reason, stamp(e.DecidedAt))

@@ -146,6 +146,8 @@ type outlook struct {
 	Bytes       int64           `json:"instance_bytes"`
 	Missing     int             `json:"missing"`
 	Quarantined int             `json:"quarantined"` // files
+	Undecided   int             `json:"undecided"`   // ways that depend on an outcome to come
+	Unrouted    int             `json:"unrouted"`    // studies with instances that meet no rule of any destination
 	Queues      []queue         `json:"queues"`
 	Nowhere     bool            `json:"no_destinations,omitempty"` // no destination is configured: studies go nowhere
 	Slices      backlog         `json:"slices"`                    // to be analysed
@@ -230,6 +232,7 @@ func (o *outlook) read(ctx context.Context, r *spool.Reader, cfg *configs.Config
 	if err != nil {
 		return err
 	}
+	o.Undecided, o.Unrouted = view.Undecided, view.Unrouted
 	o.Stored, o.Bytes, o.Missing = view.Stored, view.Bytes, view.Missing
 	o.Slices, o.Messages = backlog(view.Slices), backlog(view.Messages)
 	for _, v := range view.Queues {

@@ -29,6 +29,9 @@ func (o *outlook) judge(warning, critical time.Duration) {
 			o.find(levelWarning, "%s: %s parked, %d of them by hand (ichwatch queue list)", q.Destination, count(n, "instance is", "instances are"), q.Held)
 		}
 	}
+	if o.Unrouted > 0 {
+		o.find(levelWarning, "%s, wholly or in part, go nowhere: no rule of any destination is met (ichwatch ledger; destinations[].routes)", count(o.Unrouted, "study", "studies"))
+	}
 	if o.Missing > 0 {
 		o.find(levelCritical, "%s lost (ichwatch ledger)", count(o.Missing, "acknowledged instance is", "acknowledged instances are"))
 	}

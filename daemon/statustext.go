@@ -34,6 +34,9 @@ func (o *outlook) write(out io.Writer, as format) error {
 	if o.Nowhere {
 		line("destinations", nowhereWords)
 	}
+	if o.Undecided > 0 {
+		line("by outcome", "%s for the outcome of a study", count(o.Undecided, "way waits", "ways wait"))
+	}
 	line("analysis", "%s wait%s; %s", count(o.Slices.Waiting, "slice", "slices"), o.oldest(o.Slices), o.model())
 	line("broker", "%s; %s wait%s", o.broker(), count(o.Messages.Waiting, "message", "messages"), o.oldest(o.Messages))
 	line("open alerts", "%d; suspected findings, not for diagnosis", len(o.Alerts))

@@ -92,8 +92,12 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 		a.log.Warn(warning.Error())
 	}
 
+	route, err := newRouter(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if a.spool, err = spool.Open(ctx, spool.Options{
-		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Device: cfg.Device, Quota: uint64(cfg.Spool.Quota), Log: o.Log, Hook: o.Hook,
+		Dir: cfg.Spool.Dir, Destinations: destinationNames(cfg), Route: route, Device: cfg.Device, Quota: uint64(cfg.Spool.Quota), Log: o.Log, Hook: o.Hook,
 	}); err != nil {
 		return nil, err
 	}

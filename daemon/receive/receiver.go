@@ -92,11 +92,13 @@ func (r *Receiver) store(ctx context.Context, a *dimse.Association, rq dimse.CSt
 	}
 	// A blank title, or one of odd characters, is no reason to lose an image.
 	source, _ := dicom.ParseAETitle(string(a.CallingAETitle()))
+	receiving, _ := dicom.ParseAETitle(string(a.CalledAETitle()))
 	in, err := r.Spool.Create(dicom.FileMeta{
 		SOPClassUID:       rq.SOPClassUID,
 		SOPInstanceUID:    rq.SOPInstanceUID,
 		TransferSyntaxUID: rq.TransferSyntax.UID,
 		SourceAETitle:     source,
+		ReceivingAETitle:  receiving,
 	})
 	if err != nil {
 		return i, d, err
@@ -126,14 +128,10 @@ func (r *Receiver) store(ctx context.Context, a *dimse.Association, rq dimse.CSt
 	return i, d, nil
 }
 
-// placesObject wants the attributes that check looks at, and by which the spool
-// files an object.
+// placesObject wants the attributes that check looks at, and those by which the
+// spool files an object.
 func placesObject(t dicom.Tag) bool {
-	switch t {
-	case dicom.TagSOPClassUID, dicom.TagSOPInstanceUID, dicom.TagStudyInstanceUID, dicom.TagSeriesInstanceUID:
-		return true
-	}
-	return false
+	return t == dicom.TagSOPClassUID || t == dicom.TagSOPInstanceUID || spool.Describes(t)
 }
 
 // check refuses a data set that is not the one announced, or that cannot be

@@ -44,7 +44,8 @@ func crashingChild() {
 		panic(err)
 	}
 	left := c.Count
-	s, err := Open(context.Background(), Options{Dir: c.Dir, Destinations: []string{"pacs"}, Device: "ct1", Hook: func(step string) {
+	o := shiftOptions(c.Dir)
+	o.Hook = func(step string) {
 		if step != c.Step {
 			return
 		}
@@ -52,7 +53,8 @@ func crashingChild() {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal is on its way
 		}
-	}})
+	}
+	s, err := Open(context.Background(), o)
 	if err == nil {
 		err = newWorld(os.Stdout).shift(context.Background(), s)
 	}
@@ -63,12 +65,19 @@ func crashingChild() {
 	os.Exit(0)
 }
 
+// shiftOptions are of a spool that sends everything to the PACS, and what is
+// suspicious in the end to a ward too.
+func shiftOptions(dir string) Options {
+	return Options{Dir: dir, Destinations: []string{"pacs", "ward"}, Route: onlyPositives, Device: "ct1"}
+}
+
 // world is all that is outside the spool: what the scanner was told, what the
 // PACS has, what the broker has taken, whether a person has answered.
 type world struct {
 	told     io.Writer
 	acked    map[dicom.UID]bool
 	atPACS   map[dicom.UID]bool
+	atWard   map[dicom.UID]bool
 	messages map[string]int // by alert id, seq and type: how often
 	answered bool
 
@@ -79,7 +88,7 @@ type world struct {
 }
 
 func newWorld(w io.Writer) *world {
-	return &world{told: w, acked: map[dicom.UID]bool{}, atPACS: map[dicom.UID]bool{}, messages: map[string]int{}, committed: map[dicom.UID]bool{}, requests: map[dicom.UID]int{}}
+	return &world{told: w, acked: map[dicom.UID]bool{}, atPACS: map[dicom.UID]bool{}, atWard: map[dicom.UID]bool{}, messages: map[string]int{}, committed: map[dicom.UID]bool{}, requests: map[dicom.UID]int{}}
 }
 
 // tell lets something happen outside, and notes it where a crash does not reach.
@@ -94,6 +103,8 @@ func (w *world) learn(what, about string) {
 		w.acked[dicom.UID(about)] = true
 	case "pacs":
 		w.atPACS[dicom.UID(about)] = true
+	case "ward":
+		w.atWard[dicom.UID(about)] = true
 	case "message":
 		w.messages[about]++
 	case "answered":
@@ -127,7 +138,7 @@ func (w *world) shift(ctx context.Context, s *Spool) error {
 		return err
 	}
 	for _, work := range []func(context.Context, *Spool) error{
-		w.receive, w.ask, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward, w.beAsked, w.forget,
+		w.receive, w.ask, w.triage, w.publish, w.escalate, w.publish, w.answer, w.forward, w.forwardToWard, w.beAsked, w.forget,
 	} {
 		if err := work(ctx, s); err != nil {
 			return err
@@ -290,6 +301,17 @@ func (w *world) forward(ctx context.Context, s *Spool) error {
 			}
 		}
 	}
+}
+
+func (w *world) forwardToWard(ctx context.Context, s *Spool) error {
+	legs, err := s.DueLegs(ctx, "ward", time.Now(), 100)
+	for _, l := range legs {
+		w.tell("ward", string(l.Instance.SOPInstanceUID))
+		if err := s.LegDone(ctx, l.ID, 0, time.Now()); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // shiftRequest is what the scanner asks us to commit ourselves to.
@@ -460,6 +482,11 @@ func (w *world) checkDone(t *testing.T, s *Spool) {
 	if len(w.messages) != 4 {
 		t.Errorf("said %v", w.messages)
 	}
+	for _, c := range shiftSlices {
+		if suspicious := c.study == suspiciousStudy; w.atWard[c.sop] != suspicious {
+			t.Errorf("%s of a suspicious study %t is at the ward %t", c.sop, suspicious, w.atWard[c.sop])
+		}
+	}
 	records, err := s.Studies(t.Context(), Filter{})
 	if err != nil || len(records) != 2 {
 		t.Fatalf("records %+v, %v", records, err)
@@ -516,6 +543,7 @@ var ofRecovery = []string{
 	StepQuarantined, StepLedgerMovedAside,
 	StepAdopted + beforeCommit, StepAdopted, StepMissing + beforeCommit, StepMissing,
 	StepRecovered + beforeCommit, StepRecovered, StepRecalled + beforeCommit, StepRecalled,
+	StepRouted + beforeCommit, StepRouted,
 }
 
 func TestPromise1_AcknowledgedIsOnDisk(t *testing.T) {
@@ -537,7 +565,7 @@ func TestPromise1_AcknowledgedIsOnDisk(t *testing.T) {
 					if killed {
 						kills <- 1
 					}
-					s := open(t, Options{Dir: dir})
+					s := open(t, shiftOptions(dir))
 					w.check(t, s)
 					if err := w.shift(t.Context(), s); err != nil {
 						t.Fatal(err)
@@ -618,7 +646,7 @@ func TestPromise1_CrashInRecovery(t *testing.T) {
 				if !w.run(t, crash{dir, step, 1}) {
 					t.Fatal("the recovery never came to this step")
 				}
-				s := open(t, Options{Dir: dir})
+				s := open(t, shiftOptions(dir))
 				w.check(t, s)
 				if err := w.shift(t.Context(), s); err != nil {
 					t.Fatal(err)

@@ -55,16 +55,16 @@ func (d Decision) validate() error {
 	return nil
 }
 
-// Decide records a decision in one transaction: the study's outcome, its alert
-// and the messages about both. It is idempotent: the same decision again, as
+// Decide records a decision in one transaction: the study's outcome, its alert, the
+// messages about both and the legs that the outcome asks for. It is idempotent: the same decision again, as
 // after a power cut, changes nothing and sends nothing.
 func (s *Spool) Decide(ctx context.Context, d Decision) (Verdict, error) {
 	var v Verdict
-	var sent bool
+	var sent, routed bool
 	err := d.validate()
 	if err == nil {
 		err = s.write(ctx, durable, StepDecided, func(tx *transaction) (err error) {
-			v, sent, err = s.decide(tx, d)
+			v, sent, routed, err = s.decide(tx, d)
 			return err
 		})
 	}
@@ -73,6 +73,9 @@ func (s *Spool) Decide(ctx context.Context, d Decision) (Verdict, error) {
 	}
 	if sent {
 		signal(s.wake.messages)
+	}
+	if routed {
+		s.wakeForwarders()
 	}
 	return v, nil
 }
@@ -86,40 +89,39 @@ type decidedStudy struct {
 	outcome    []byte // the last outcome message; nil before the first
 }
 
-func (s *Spool) decide(tx *transaction, d Decision) (v Verdict, sent bool, err error) {
+func (s *Spool) decide(tx *transaction, d Decision) (v Verdict, sent, routed bool, err error) {
 	var study decidedStudy
 	err = tx.row(`SELECT id, pseudonym, revision, outcome_seq, outcome_message FROM studies WHERE study_instance_uid = ?`,
 		[]any{d.StudyInstanceUID}, &study.id, &study.pseudonym, &study.revision, &study.outcomeSeq, &study.outcome)
 	if errors.Is(err, sql.ErrNoRows) {
-		return v, false, ErrUnknownStudy
+		return v, false, false, ErrUnknownStudy
 	}
 	if err != nil {
-		return v, false, err
+		return v, false, false, err
 	}
 	if v, err = s.decideAlert(tx, study, d); err != nil {
-		return v, false, err
+		return v, false, false, err
 	}
 	sent = v.Type != ""
-	if !d.Final {
-		if sent {
-			err = s.note(tx, study.id)
+	if d.Final {
+		told, err := s.decideOutcome(tx, study, d.Outcome, v)
+		if err != nil {
+			return v, false, false, err
 		}
-		return v, sent, err
-	}
-	told, err := s.decideOutcome(tx, study, d.Outcome, v)
-	if err != nil {
-		return v, false, err
-	}
-	v.Closed = d.Revision == study.revision
-	if v.Closed {
-		if _, err = tx.exec(`UPDATE studies SET open = 0 WHERE id = ?`, study.id); err != nil {
-			return v, false, err
+		sent = sent || told
+		if v.Closed = d.Revision == study.revision; v.Closed {
+			if _, err := tx.exec(`UPDATE studies SET open = 0 WHERE id = ?`, study.id); err != nil {
+				return v, false, false, err
+			}
+		}
+		if routed, err = s.addOutcomeLegs(tx, study.id); err != nil {
+			return v, false, false, err
 		}
 	}
-	if sent || told {
+	if sent {
 		err = s.note(tx, study.id)
 	}
-	return v, sent || told, err
+	return v, sent, routed, err
 }
 
 // decideAlert raises, updates or retracts the study's alert, or leaves it.

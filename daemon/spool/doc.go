@@ -1,9 +1,9 @@
 // Package spool keeps what the scanner sent until nobody needs it any more.
 //
 // It is the queue of a mail server, for images: Create and Commit take an
-// instance in and return only when it is on disk; each instance then has one
-// leg per destination, which package forward walks, and one finding to be made,
-// which package triage makes; the decisions about a study leave as messages
+// instance in and return only when it is on disk; each instance then has a leg
+// to each destination where it goes, which package forward walks, and one finding
+// to be made, which package triage makes; the decisions about a study leave as messages
 // through a transactional outbox, which package alerts delivers.
 //
 // # What is where
@@ -59,6 +59,10 @@
 //   - Where a destination has to commit itself, what it has stored is sent and not
 //     done before it has. A request to it is in the ledger before it leaves, so
 //     that its report is understood whenever it comes.
+//   - Where an instance goes is decided when it is indexed, from its file and its
+//     Part 10 header. A leg that depends on the outcome of the study is made in the
+//     transaction of the decision, and again looked for in each later one. What goes
+//     nowhere is said once for its study, and looked at anew at the next start.
 //   - A file is removed only when a ledger transaction has seen every one of
 //     its legs done, its finding made, its study decided and the retention time
 //     over. An instance without any leg is never removed.

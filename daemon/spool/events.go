@@ -20,6 +20,7 @@ const (
 	EventLegParked          EventKind = "leg-parked"    // a destination refused for good
 	EventLegsHeld           EventKind = "legs-held"     // a person has parked legs
 	EventLegsRetried        EventKind = "legs-retried"  // a person wants them tried again
+	EventUnrouted           EventKind = "unrouted"      // instances of a study meet no rule of any destination
 	EventReportParked       EventKind = "report-parked" // a peer never took the report of a commitment
 )
 

@@ -131,14 +131,8 @@ func (s *Spool) understand(name ulid.ULID, content *io.SectionReader) (Instance,
 	}
 	data := io.NewSectionReader(content, offset, content.Size()-offset)
 
-	syntax, known := dicom.LookupTransferSyntax(meta.TransferSyntaxUID)
-	if !known {
-		start := make([]byte, 8)
-		n, _ := data.ReadAt(start, 0) // what cannot be read now fails below
-		syntax = dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, start[:n])
-	}
 	// On an error the header holds what came before it, as it did on receipt.
-	header, _ := dicom.Scan(data, syntax, dicom.ScanOptions{Want: placesInstance})
+	header, _ := scanPlaced(meta.TransferSyntaxUID, data)
 	i := s.describe(meta, header)
 	i.name, i.offset, i.ReceivedAt = name.String(), offset, received(name)
 
@@ -153,6 +147,13 @@ func (s *Spool) understand(name ulid.ULID, content *io.SectionReader) (Instance,
 	return i, nil
 }
 
-func placesInstance(t dicom.Tag) bool {
-	return t == dicom.TagStudyInstanceUID || t == dicom.TagSeriesInstanceUID
+// scanPlaced reads of a data set what Commit wants to know of it.
+func scanPlaced(uid dicom.UID, data *io.SectionReader) (*dicom.Header, error) {
+	syntax, known := dicom.LookupTransferSyntax(uid)
+	if !known {
+		start := make([]byte, 8)
+		n, _ := data.ReadAt(start, 0) // what cannot be read now fails below
+		syntax = dicom.PrivateTransferSyntax(uid, start[:n])
+	}
+	return dicom.Scan(data, syntax, dicom.ScanOptions{Want: Describes})
 }

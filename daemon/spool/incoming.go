@@ -91,10 +91,10 @@ func (in *Incoming) Discard() {
 	}
 }
 
-// Commit makes the instance durable: file, directory and index row, with a leg
-// for each destination and a finding to be made. Only when it returns nil may
-// the sender be told success. The header places the instance in its study and
-// series; it may lack them, and may be nil.
+// Commit makes the instance durable: file, directory and index row, with its legs
+// and a finding to be made. Only when it returns nil may the sender be told
+// success. The header, of what Describes names, places the instance in its study
+// and series and decides where it goes; it may lack all that, and may be nil.
 //
 // Once begun it is not cancelled: ctx is looked at before the first step only.
 // After an error the file is removed, or else the next start will adopt it;
@@ -177,6 +177,7 @@ func (in *Incoming) commit(ctx context.Context, h *dicom.Header) (Instance, Dupl
 	}
 	in.ended = true
 	s.held.Add(i.offset + i.Size)
+	i.traits = Traits{} // nobody else is to know them
 	s.announce(1)
 	if duplicate == DuplicateDifferent {
 		s.log.Warn("an instance came again under its SOP Instance UID with other bytes; both are kept and forwarded",
@@ -224,6 +225,7 @@ func (s *Spool) describe(m dicom.FileMeta, h *dicom.Header) Instance {
 		i.StudyInstanceUID = i.SOPInstanceUID
 	}
 	i.Study = s.Pseudonym(i.StudyInstanceUID)
+	i.traits = traits(m, h)
 	return i
 }
 
@@ -233,9 +235,7 @@ func (s *Spool) announce(n int) {
 		return
 	}
 	signal(s.wake.slices)
-	for _, d := range s.destinations {
-		signal(s.wake.leg(d))
-	}
+	s.wakeForwarders()
 }
 
 // received is when the file of that name was begun.

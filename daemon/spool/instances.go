@@ -31,6 +31,7 @@ type Instance struct {
 
 	name   string // ULID of the file
 	offset int64  // where in the file the data set begins
+	traits Traits // while it is being indexed
 }
 
 // Duplicate says what the spool already held under the SOP Instance UID of a
@@ -142,7 +143,7 @@ func (s *Spool) index(tx *transaction, i *Instance, duplicate Duplicate) error {
 	if i.ID, err = result.LastInsertId(); err != nil {
 		return err
 	}
-	if err := s.addLegs(tx, i.ID, study.urgent); err != nil {
+	if err := s.addLegs(tx, i, study); err != nil {
 		return err
 	}
 	if _, err := tx.exec(`INSERT INTO findings (instance_id, urgent) VALUES (?, ?)`, i.ID, study.urgent); err != nil {
@@ -168,10 +169,12 @@ func (s *Spool) restore(tx *transaction, i *Instance, study joinedStudy) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(`DELETE FROM legs WHERE instance_id = ?`, i.ID); err != nil {
-		return err
+	for _, table := range []string{"legs", "conditional_legs"} {
+		if _, err := tx.exec(`DELETE FROM `+table+` WHERE instance_id = ?`, i.ID); err != nil {
+			return err
+		}
 	}
-	if err := s.addLegs(tx, i.ID, study.urgent); err != nil {
+	if err := s.addLegs(tx, i, study); err != nil {
 		return err
 	}
 	_, err = tx.exec(`UPDATE findings SET state = 'pending', reason = '', urgent = ? WHERE instance_id = ? AND state = 'failed'`,

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -422,8 +423,15 @@ func (s *Spool) settleRecalled(tx *transaction) error {
 		if t.Outcome == nil {
 			continue
 		}
-		_, err := tx.exec(`UPDATE studies SET open = 0 WHERE study_instance_uid = ?
-				AND (SELECT count(*) FROM instances i WHERE i.study_id = studies.id) < ?`, t.Study, t.Instances)
+		var id int64
+		err := tx.row(`UPDATE studies SET open = 0 WHERE study_instance_uid = ?
+				AND (SELECT count(*) FROM instances i WHERE i.study_id = studies.id) < ? RETURNING id`, []any{t.Study, t.Instances}, &id)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err == nil {
+			_, err = s.addOutcomeLegs(tx, id)
+		}
 		if err != nil {
 			return err
 		}

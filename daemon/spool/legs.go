@@ -31,16 +31,6 @@ type Leg struct {
 	LastReason  string    // of the last failure
 }
 
-// addLegs gives an instance its legs.
-func (s *Spool) addLegs(tx *transaction, instance int64, urgent bool) error {
-	for _, destination := range s.destinations {
-		if _, err := tx.exec(`INSERT INTO legs (instance_id, destination, urgent) VALUES (?, ?, ?)`, instance, destination, urgent); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // DueLegs returns at most limit legs to a destination that are to be walked at
 // now: those of urgent studies first, then the oldest. A leg that failed three
 // times lets all others pass: a few instances that a destination chokes on must
@@ -230,8 +220,6 @@ func (s *Spool) sentAgain(ctx context.Context, i Instance) error {
 		return err
 	}
 	signal(s.wake.slices)
-	for _, destination := range s.destinations {
-		signal(s.wake.leg(destination))
-	}
+	s.wakeForwarders()
 	return nil
 }

@@ -15,6 +15,9 @@ type Overview struct {
 	Bytes   int64 // of their data sets
 	Missing int   // whose file is lost
 
+	Undecided int // ways of instances that depend on an outcome which is not there yet
+	Unrouted  int // studies of which something meets no rule of any destination: it is kept, and sent nowhere
+
 	Queues   []Queue // one a destination to which something was ever to be sent
 	Slices   Backlog // that wait for their finding
 	Messages Backlog // that wait for the broker
@@ -65,6 +68,11 @@ func (r *Reader) Overview(ctx context.Context) (Overview, error) {
 			return err
 		}
 		if err := backlog(&o.Messages, `SELECT count(*), min(created_at) FROM outbox WHERE delivered_at IS NULL`); err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, `SELECT
+				(SELECT count(*) FROM conditional_legs c JOIN instances i ON i.id = c.instance_id JOIN studies s ON s.id = i.study_id WHERE`+undecided+`),
+				(SELECT count(*) FROM studies WHERE unrouted = 1)`).Scan(&o.Undecided, &o.Unrouted); err != nil {
 			return err
 		}
 		if o.Queues, err = collect(scanQueue)(tx.QueryContext(ctx, selectQueues)); err != nil {

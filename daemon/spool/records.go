@@ -29,6 +29,8 @@ type StudyRecord struct {
 	Removed int // whose file was removed after its time
 	Legs    []LegCount
 
+	Unrouted int // instances that meet no rule of any destination: kept, and sent nowhere
+
 	Classified int
 	Ineligible int
 	Failed     int
@@ -57,11 +59,23 @@ type Score struct {
 // LegCount is how far a study has come on its way to one destination.
 type LegCount struct {
 	Destination string
+	Undecided   int // that go there or not as the study's outcome will be
 	Pending     int
 	Sent        int // and not committed yet
 	Done        int
 	Parked      int
 	LastDone    time.Time
+}
+
+func (c *LegCount) add(more LegCount) {
+	c.Undecided += more.Undecided
+	c.Pending += more.Pending
+	c.Sent += more.Sent
+	c.Done += more.Done
+	c.Parked += more.Parked
+	if more.LastDone.After(c.LastDone) {
+		c.LastDone = more.LastDone
+	}
 }
 
 // AlertRecord is what became of an alert.
@@ -116,17 +130,20 @@ const (
 			count(*) FILTER (WHERE i.state = 'stored'), count(*) FILTER (WHERE i.state = 'missing'),
 			count(*) FILTER (WHERE i.state IN ('removing', 'removed')),
 			count(*) FILTER (WHERE f.state = 'classified'), count(*) FILTER (WHERE f.state = 'ineligible'),
-			count(*) FILTER (WHERE f.state = 'failed'),
+			count(*) FILTER (WHERE f.state = 'failed'), count(*) FILTER (WHERE` + goesNowhere + `),
 			coalesce(CAST(s.outcome_message AS TEXT) ->> 'reason', ''), CAST(s.outcome_message AS TEXT) ->> 'score',
 			coalesce(CAST(s.outcome_message AS TEXT) ->> 'threshold', 0), coalesce(CAST(s.outcome_message AS TEXT) ->> 'operating_point', ''),
 			s.decided_at
 		FROM studies s LEFT JOIN instances i ON i.study_id = s.id LEFT JOIN findings f ON f.instance_id = i.id
 		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
 
-	selectLegCounts = `SELECT s.study_instance_uid, l.destination,
+	selectLegCounts = `SELECT s.study_instance_uid, l.destination, 0,
 			sum(l.state = 'pending'), sum(l.state = 'sent'), sum(l.state = 'done'), sum(l.state = 'parked'), max(l.done_at)
 		FROM studies s JOIN instances i ON i.study_id = s.id JOIN legs l ON l.instance_id = i.id
-		WHERE` + selected + `GROUP BY s.id, l.destination ORDER BY s.id, l.destination`
+		WHERE` + selected + `GROUP BY s.id, l.destination
+		UNION ALL SELECT s.study_instance_uid, c.destination, count(*), 0, 0, 0, 0, NULL
+		FROM studies s JOIN instances i ON i.study_id = s.id JOIN conditional_legs c ON c.instance_id = i.id
+		WHERE` + selected + `AND` + undecided + `GROUP BY s.id, c.destination ORDER BY 1, 2`
 
 	selectAlertRecords = `SELECT s.study_instance_uid, a.alert_id, a.state, a.level, a.message,
 			a.raised_at, a.delivered_at, a.retracted_at,
@@ -157,6 +174,10 @@ func readStudies(ctx context.Context, tx *sql.Tx, f Filter) ([]StudyRecord, erro
 	}
 	for _, l := range legs {
 		r := byUID[l.study]
+		if last := len(r.Legs) - 1; last >= 0 && r.Legs[last].Destination == l.Destination {
+			r.Legs[last].add(l.LegCount)
+			continue
+		}
 		r.Legs = append(r.Legs, l.LegCount)
 	}
 	for _, a := range raised {
@@ -171,7 +192,7 @@ func scanStudyRecord(row scanner) (r StudyRecord, err error) {
 	var held Score
 	err = row.Scan(&r.StudyInstanceUID, &r.Pseudonym, &r.Revision, (*instant)(&r.FirstReceived), (*instant)(&r.LastReceived),
 		&r.Outcome, &r.AlertID, &r.Instances, &r.Pending, &r.Durable, &r.Missing, &r.Removed,
-		&r.Classified, &r.Ineligible, &r.Failed, &r.Reason, &score, &held.Threshold, &held.OperatingPoint, (*instant)(&r.DecidedAt))
+		&r.Classified, &r.Ineligible, &r.Failed, &r.Unrouted, &r.Reason, &score, &held.Threshold, &held.OperatingPoint, (*instant)(&r.DecidedAt))
 	if score.Valid {
 		held.Score = score.Float64
 		r.Score = &held
@@ -191,7 +212,7 @@ type studyAlert struct {
 }
 
 func scanStudyLegs(row scanner) (l studyLegs, err error) {
-	err = row.Scan(&l.study, &l.Destination, &l.Pending, &l.Sent, &l.Done, &l.Parked, (*instant)(&l.LastDone))
+	err = row.Scan(&l.study, &l.Destination, &l.Undecided, &l.Pending, &l.Sent, &l.Done, &l.Parked, (*instant)(&l.LastDone))
 	return l, err
 }
 

@@ -68,6 +68,9 @@ func (s *Spool) recover(ctx context.Context) error {
 		return err
 	}
 	s.recalled = nil
+	if err := s.routeAgain(ctx); err != nil {
+		return err
+	}
 	s.recovered.Elapsed = time.Since(begin)
 	s.tellRecovery(ctx)
 	s.announce(s.recovered.Instances)

@@ -394,7 +394,7 @@ func TestRecoveryReadsPrivateSyntaxes(t *testing.T) {
 	}
 	defer in.Discard()
 	data := c.dataSet()
-	h, err := dicom.ScanBytes(data, dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, data), dicom.ScanOptions{Want: placesInstance})
+	h, err := dicom.ScanBytes(data, dicom.PrivateTransferSyntax(meta.TransferSyntaxUID, data), dicom.ScanOptions{Want: Describes})
 	if err != nil {
 		t.Fatal(err)
 	}

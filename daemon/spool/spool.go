@@ -49,8 +49,11 @@ var (
 type Options struct {
 	// Dir is the spool's directory, created with mode 0700 when missing.
 	Dir string
-	// Destinations are the names to which every instance gets a leg.
+	// Destinations are the names to which instances get legs.
 	Destinations []string
+	// Route says which of the destinations an instance goes to; none is an answer.
+	// Nil: to each of them, at once.
+	Route func(Traits) []Way
 	// Device is this appliance's name; alert ids are derived from it.
 	Device string
 	// Quota is the most, in bytes, that instances may take of the disk; 0: all of it.
@@ -70,6 +73,7 @@ type Options struct {
 type Spool struct {
 	dir          string
 	destinations []string
+	route        func(Traits) []Way
 	device       string
 	log          *slog.Logger
 	now          func() time.Time
@@ -104,12 +108,16 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	s := &Spool{
 		dir:          o.Dir,
 		destinations: slices.Compact(slices.Sorted(slices.Values(o.Destinations))),
+		route:        o.Route,
 		device:       o.Device,
 		quota:        o.Quota,
 		log:          o.Log,
 		now:          o.Now,
 		hook:         o.Hook,
 		files:        o.files,
+	}
+	if s.route == nil {
+		s.route = everywhere(s.destinations)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

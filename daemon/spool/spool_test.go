@@ -97,7 +97,7 @@ func trySend(s *Spool, c slice) (Instance, Duplicate, error) {
 	defer in.Discard()
 	data := c.dataSet()
 	syntax, _ := dicom.LookupTransferSyntax(dicom.ExplicitVRLittleEndian)
-	h, err := dicom.ScanBytes(data, syntax, dicom.ScanOptions{Want: placesInstance})
+	h, err := dicom.ScanBytes(data, syntax, dicom.ScanOptions{Want: Describes})
 	if err != nil {
 		return Instance{}, 0, err
 	}

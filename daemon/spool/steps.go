@@ -53,6 +53,7 @@ const (
 	StepJournalInPlace   = "recover: journal in its place"
 	StepRecalled         = "recover: journal taken over"
 	StepRecovered        = "recover: noted"
+	StepRouted           = "recover: routed anew"
 	StepClockSetBack     = "schedules brought back to the present"
 
 	beforeCommit = " (before commit)"
@@ -70,7 +71,7 @@ func Steps() []string {
 		StepLegSent, StepCommitmentRequested, StepCommitmentAsked, StepCommitmentFailed, StepCommitmentReported, StepSentIsDone, StepRequestsForgotten,
 		StepTransactionOpened, StepReportDelivered, StepReportFailed, StepTransactionsParked,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,
-		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepJournalBegun, StepRecalled, StepRecovered, StepClockSetBack,
+		StepRemoving, StepRemoved, StepAdopted, StepMissing, StepJournalBegun, StepRecalled, StepRecovered, StepRouted, StepClockSetBack,
 	} {
 		steps = append(steps, transaction+beforeCommit, transaction)
 	}

@@ -23,6 +23,7 @@ const (
 	TagContentTime               Tag = 0x0008_0033
 	TagModality                  Tag = 0x0008_0060
 	TagManufacturer              Tag = 0x0008_0070
+	TagStationName               Tag = 0x0008_1010
 	TagStudyDescription          Tag = 0x0008_1030
 	TagSeriesDescription         Tag = 0x0008_103E
 	TagManufacturerModelName     Tag = 0x0008_1090
