@@ -130,6 +130,7 @@ type Destination struct {
 	Username       string   `mapstructure:"username"`      // empty: no user identity is sent
 	PasscodeFile   string   `mapstructure:"passcode_file"` // absolute; empty: the username alone
 	Routes         []Route  `mapstructure:"routes"`        // any of them; nil: everything goes there
+	Associations   int      `mapstructure:"associations"`
 	Timeouts       Timeouts `mapstructure:"timeouts"`
 	Retry          Retry    `mapstructure:"retry"`
 

@@ -404,9 +404,10 @@ func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*fo
 	}
 	return &forward.Forwarder{
 		Spool: sp, Destination: d.Name, Log: log,
-		Sender:   &forward.SCU{Addr: d.Address, Dialer: dialer},
-		Commit:   d.Commitment.Required(),
-		Collect:  d.Commitment.Collect,
-		MinRetry: d.Retry.Initial, MaxRetry: d.Retry.Max,
+		NewSender:    func() forward.Sender { return &forward.SCU{Addr: d.Address, Dialer: dialer} },
+		Associations: d.Associations,
+		Commit:       d.Commitment.Required(),
+		Collect:      d.Commitment.Collect,
+		MinRetry:     d.Retry.Initial, MaxRetry: d.Retry.Max,
 	}, nil
 }

@@ -136,7 +136,7 @@ func (s *Site) forwardSCU(d *document) {
 	d.table([]string{"", ""}, [][]string{
 		{"Application context name", code(dicom.ApplicationContext)},
 		{"Longest PDU sent", fmt.Sprintf("what the peer accepts, at most %d bytes", pdu.MaxSendLength)},
-		{"Associations at a time", "for each destination one to store, and one to ask for storage commitment where that is configured"},
+		{"Associations at a time", s.associations()},
 		{"Asynchronous operations", "none; no window is proposed"},
 		{"Implementation class UID", code(dicom.ImplementationClassUID)},
 		{"Implementation version name", code(dicom.ImplementationVersionName)},
@@ -145,8 +145,9 @@ func (s *Site) forwardSCU(d *document) {
 	if len(s.Destinations) == 0 {
 		d.p("This site has no destinations: nothing is forwarded.")
 	}
-	d.p("With a first object for a destination an association is requested; it serves those that follow and is released when none has come for a while. It proposes one context for each pair of SOP class and transfer syntax that the destination has met so far, with that transfer syntax alone: an object goes in the syntax in which it came. Up to %d contexts; the oldest pair gives way.", pdu.MaxPresentationContexts)
+	d.p("With a first object for a destination an association is requested, with more of them that wait others; each serves those that follow and is released when none has come for a while. It proposes one context for each pair of SOP class and transfer syntax that the destination has met so far, with that transfer syntax alone: an object goes in the syntax in which it came. Up to %d contexts; the oldest pair gives way.", pdu.MaxPresentationContexts)
 	d.p("A C-STORE to a destination is an operation of ichwatch's own. Priority is medium. Move Originator Application Entity Title and Message ID (0000,1030, 0000,1031) are never sent: where the object has come as a sub-operation of a C-MOVE, that ended with the answer of STORE-SCP (PS3.7 section 9.1.1.1).")
+	d.p("While no association can be had, or after three failures in a row, a destination is sent nothing. It is then asked with a C-ECHO, ever more rarely and without end; after that is answered objects are sent again.")
 	d.p("What becomes of an object:")
 	var rows [][]string
 	for _, m := range s.Meanings {
@@ -167,6 +168,22 @@ func (s *Site) forwardSCU(d *document) {
 	s.askedCommitment(d)
 	d.h(4, "Association Acceptance Policy")
 	d.p("None; a destination reports on storage commitment to STORE-SCP.")
+}
+
+// associations are how many are open with each destination.
+func (s *Site) associations() string {
+	if len(s.Destinations) == 0 {
+		return "none"
+	}
+	var of []string
+	for _, t := range s.Destinations {
+		one := fmt.Sprintf("%s: %d", t.Name, t.Associations)
+		if t.Commitment != nil {
+			one += " to store and one to ask for storage commitment"
+		}
+		of = append(of, one)
+	}
+	return strings.Join(of, "; ")
 }
 
 func (s *Site) configuration(d *document) {

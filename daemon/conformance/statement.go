@@ -42,6 +42,7 @@ type Site struct {
 // Destination is a peer that objects are sent to.
 type Destination struct {
 	Name, Address        string
+	Associations         int // at a time
 	Dialer               dimse.Dialer
 	RetryFirst, RetryMax time.Duration
 	TLS                  bool

@@ -98,6 +98,7 @@ type pacs struct {
 	arrived  chan struct{}
 	asked    int
 	released int
+	echoes   int
 }
 
 type arrival struct {
@@ -107,7 +108,12 @@ type arrival struct {
 
 func newPACS() *pacs { return &pacs{got: map[dicom.UID][]arrival{}, arrived: make(chan struct{}, 1)} }
 
-func (p *pacs) Echo(context.Context, *dimse.Association) dimse.Status { return dimse.StatusSuccess }
+func (p *pacs) Echo(context.Context, *dimse.Association) dimse.Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.echoes++
+	return dimse.StatusSuccess
+}
 
 func (p *pacs) Store(ctx context.Context, a *dimse.Association, rq dimse.CStoreRQ, data io.Reader) dimse.Result {
 	hash := sha256.New()
@@ -177,7 +183,7 @@ func start(t *testing.T, f *Forwarder) (stop func()) {
 }
 
 func forwarder(s *spool.Spool, sender Sender) *Forwarder {
-	return &Forwarder{Spool: s, Destination: "pacs", Sender: sender, MinRetry: time.Millisecond, MaxRetry: 20 * time.Millisecond}
+	return &Forwarder{Spool: s, Destination: "pacs", NewSender: func() Sender { return sender }, MinRetry: time.Millisecond, MaxRetry: 20 * time.Millisecond}
 }
 
 // await waits until the ledger's count of the legs is as wanted.

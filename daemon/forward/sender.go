@@ -25,6 +25,9 @@ type Sender interface {
 
 	// Release ends the association in good order, if there is one.
 	Release(ctx context.Context) error
+
+	// Probe asks, over an association of its own, whether the destination is there.
+	Probe(ctx context.Context) error
 }
 
 // SCU is the Sender over DICOM's own protocol: a service class user of the
@@ -109,5 +112,29 @@ func (c *SCU) Release(ctx context.Context) error {
 		return fmt.Errorf("release the association: %w", err)
 	}
 	c.association = nil
+	return nil
+}
+
+// Probe implements Sender with a C-ECHO (PS3.4 Annex A). A destination that takes
+// associations and no C-ECHO is there, too.
+func (c *SCU) Probe(ctx context.Context) error {
+	dialer := c.Dialer
+	dialer.Contexts = []dimse.ProposedContext{{AbstractSyntax: dicom.Verification, TransferSyntaxes: []dicom.UID{dicom.ImplicitVRLittleEndian}}}
+	a, err := dialer.Dial(ctx, c.Addr)
+	if err != nil {
+		return err
+	}
+	switch status, err := a.Echo(ctx); {
+	case errors.Is(err, dimse.ErrNoPresentationContext):
+	case err != nil:
+		_ = a.Abort() // Echo has done so already
+		return err
+	case status != dimse.StatusSuccess:
+		_ = a.Release(ctx) // what it has answered counts
+		return &answeredError{status}
+	}
+	if err := a.Release(ctx); err != nil {
+		_ = a.Abort() // likewise
+	}
 	return nil
 }

@@ -54,13 +54,13 @@ func scanLeg(row scanner) (l Leg, err error) {
 	return l, err
 }
 
-// NextLegDue returns when the next pending leg to a destination is to be
-// walked; ok is false when there is none.
-func (s *Spool) NextLegDue(ctx context.Context, destination string) (due time.Time, ok bool, err error) {
+// NextLegDue returns when the next pending leg to a destination is to be walked
+// that was not due at a time; ok is false when there is none.
+func (s *Spool) NextLegDue(ctx context.Context, destination string, after time.Time) (due time.Time, ok bool, err error) {
 	next, err := collect(scanCount)(s.ledger.queries.query(ctx,
 		`SELECT l.next_attempt FROM legs l JOIN instances i ON i.id = l.instance_id
-			WHERE l.destination = ? AND l.state = 'pending' AND i.state = 'stored'
-			ORDER BY l.next_attempt LIMIT 1`, destination))
+			WHERE l.destination = ? AND l.state = 'pending' AND l.next_attempt > ? AND i.state = 'stored'
+			ORDER BY l.next_attempt LIMIT 1`, destination, after.UnixNano()))
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("look for the next leg to %s: %w", destination, err)
 	}
@@ -178,6 +178,20 @@ func (s *Spool) RetryLegs(ctx context.Context, destination string) (int, error) 
 	}
 	signal(s.wake.commitment(destination))
 	return int(n), nil
+}
+
+// ResumeLegs makes the pending legs to a destination due that wait for their next
+// attempt: it takes instances again.
+func (s *Spool) ResumeLegs(ctx context.Context, destination string) error {
+	err := s.write(ctx, rebuildable, StepLegsRetry, func(tx *transaction) error {
+		_, err := tx.exec(`UPDATE legs SET next_attempt = 0 WHERE destination = ? AND state = 'pending' AND next_attempt > 0`, destination)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("resume the legs to %s: %w", destination, err)
+	}
+	signal(s.wake.leg(destination))
+	return nil
 }
 
 // ParkedLegs returns how many legs are parked, by destination.

@@ -311,3 +311,29 @@ func TestLegsAndOutboxAgainstAModel(t *testing.T) {
 		})
 	})
 }
+
+// What waits for its next try is brought forward when its destination is back, and nothing that is parked.
+func TestResumeLegs(t *testing.T) {
+	s := open(t, Options{})
+	now := time.Now()
+	var ids []int64
+	for n := range byte(3) {
+		i, _ := send(t, s, newSlice("1.1", n))
+		ids = append(ids, legOf(t, s, i))
+	}
+	must(t, s.LegFailed(t.Context(), ids[0], 0xA700, "full", now.Add(time.Hour)))
+	must(t, s.LegFailed(t.Context(), ids[1], 0xA700, "full", now.Add(2*time.Hour)))
+	must(t, s.LegParked(t.Context(), ids[2], 0xA900, "no"))
+	wantDue(t, s, "pacs")
+	for _, c := range []struct{ after, want time.Duration }{{0, time.Hour}, {time.Hour, 2 * time.Hour}} {
+		next, ok, err := s.NextLegDue(t.Context(), "pacs", now.Add(c.after))
+		if err != nil || !ok || !next.Equal(now.Add(c.want)) {
+			t.Errorf("after %v comes %v, %t, %v", c.after, next.Sub(now), ok, err)
+		}
+	}
+	if _, ok, err := s.NextLegDue(t.Context(), "pacs", now.Add(2*time.Hour)); ok || err != nil {
+		t.Errorf("after the last comes another: %t, %v", ok, err)
+	}
+	must(t, s.ResumeLegs(t.Context(), "pacs"))
+	wantDue(t, s, "pacs", "1.1.1.1", "1.1.1.2")
+}

@@ -1,0 +1,212 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ichwatch/daemon/spool"
+	"ichwatch/dimse"
+	"ichwatch/dimse/pdu"
+)
+
+// retirement is for how long a destination that rejects an association beside
+// others is not asked for it again.
+const retirement = time.Minute
+
+// worker has one of the associations with the destination.
+type worker struct {
+	*run
+	sender Sender
+	linked bool // it is open, and counted
+}
+
+// work walks the legs that it is handed until there are no more.
+func (w *worker) work(ctx context.Context) {
+	defer w.release()
+	for {
+		var idle <-chan time.Time
+		if w.linked {
+			idle = time.After(orDefault(w.Idle, 10*time.Second))
+		}
+		select {
+		case leg, more := <-w.jobs:
+			if !more {
+				return
+			}
+			if err := w.connect(leg.Instance); err != nil {
+				w.ended(leg.ID)
+				w.rejected(ctx, err)
+				continue
+			}
+			w.walk(ctx, leg)
+			w.ended(leg.ID)
+		case <-idle:
+			w.release()
+		}
+	}
+}
+
+func (w *worker) connect(i spool.Instance) error {
+	err := w.sender.Connect(w.sending, i)
+	w.link(err == nil)
+	return err
+}
+
+// link counts the association, or what was one.
+func (w *worker) link(linked bool) {
+	if linked == w.linked {
+		return
+	}
+	w.linked = linked
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if linked {
+		w.run.connected++
+	} else {
+		w.run.connected--
+	}
+}
+
+func (w *worker) release() {
+	if err := w.sender.Release(w.sending); err != nil {
+		w.log.Info("an association did not end in good order", "err", err)
+	}
+	w.link(false)
+}
+
+// rejected is what follows where no association could be had. One that is rejected
+// beside others is one too many, and no failure of the destination.
+func (w *worker) rejected(ctx context.Context, err error) {
+	w.mu.Lock()
+	others := w.run.connected
+	w.mu.Unlock()
+	if _, ok := errors.AsType[*dimse.RejectedError](err); !ok || others == 0 {
+		w.unreachable(ctx, err)
+		return
+	}
+	w.log.Info("the destination takes no more associations at a time; going on with fewer", "associations", others, "err", err)
+	t := time.NewTimer(retirement)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// walk takes one instance to the destination.
+func (w *worker) walk(ctx context.Context, leg spool.Leg) {
+	result, err := w.send(leg)
+	if err != nil && !errors.Is(err, dimse.ErrNoPresentationContext) {
+		w.link(false)
+	}
+	switch {
+	case errors.Is(err, dimse.ErrNoPresentationContext):
+		w.refused(ctx, leg, 0, "does not accept "+leg.Instance.SOPClassUID.Name()+" in "+leg.Instance.TransferSyntaxUID.Name())
+	case errors.Is(err, spool.ErrMissing):
+		w.park(ctx, leg, 0, "its file is gone from the spool, or cut short")
+	case errors.Is(err, spool.ErrDamaged):
+		w.park(ctx, leg, 0, "its file is damaged: the disk gave back other bytes than arrived")
+	case errors.Is(err, pdu.ErrOddLength):
+		w.park(ctx, leg, 0, "its data set has an odd length, which no message can carry")
+	case err != nil && w.sending.Err() != nil: // cut off by our own end; it is as it was
+	case err != nil:
+		w.postpone(ctx, leg, 0, err)
+	default:
+		w.judge(ctx, leg, result.Status)
+	}
+}
+
+func (w *worker) judge(ctx context.Context, leg spool.Leg, status dimse.Status) {
+	switch judge(status, leg.Contested) {
+	case done:
+		w.confirm(ctx, leg, status)
+	case again:
+		w.postpone(ctx, leg, status, &answeredError{status})
+	default:
+		w.refused(ctx, leg, status, "answered "+status.String())
+	}
+}
+
+func (w *worker) send(leg spool.Leg) (dimse.Result, error) {
+	data, err := w.Spool.OpenDataSet(w.sending, leg.Instance.ID)
+	if err != nil {
+		return dimse.Result{}, err
+	}
+	defer data.Close()
+	return w.sender.Send(w.sending, leg.Instance, data.Verified())
+}
+
+// confirm records that the destination has the instance. Should that fail, it is
+// tried again with the next legs; after a start without it the leg is walked once
+// more, and the destination meets a duplicate.
+func (w *worker) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) {
+	now := time.Now()
+	record := func() error {
+		if w.Commit {
+			return w.Spool.LegSent(w.sending, leg.ID, uint16(status), now, now.Add(w.Collect))
+		}
+		return w.Spool.LegDone(w.sending, leg.ID, uint16(status), now)
+	}
+	if err := record(); err != nil {
+		w.mu.Lock()
+		w.unrecorded[leg.ID] = record
+		w.mu.Unlock()
+		w.circuit.alarm(ctx, "an instance that the destination has cannot be recorded as sent; the others are sent, and this is tried again; look at the disk",
+			"the ledger takes nothing", "err", err)
+	}
+	w.decided(ctx, true)
+}
+
+// refused parks a leg by the destination's own word.
+func (w *worker) refused(ctx context.Context, leg spool.Leg, status dimse.Status, reason string) {
+	w.park(ctx, leg, status, "the destination "+reason)
+	w.decided(ctx, false)
+}
+
+// decided notes that the destination is at work. What failed while it was not need
+// not wait any longer.
+func (w *worker) decided(ctx context.Context, done bool) {
+	if !w.circuit.answered(done) {
+		return
+	}
+	if err := w.Spool.ResumeLegs(w.sending, w.Destination); err != nil {
+		w.localFault(ctx, "legs that wait for their next try cannot be brought forward; they go in their time", err)
+	}
+}
+
+// park lets a person decide about the leg, and says so once for each reason.
+func (w *worker) park(ctx context.Context, leg spool.Leg, status dimse.Status, reason string) {
+	err := w.Spool.LegParked(w.sending, leg.ID, uint16(status), reason)
+	switch {
+	case errors.Is(err, spool.ErrLegSettled): // a person was faster
+	case err != nil:
+		w.localFault(ctx, "a refused instance cannot be recorded; it will be sent again", err)
+	default:
+		w.circuit.alarm(ctx, "instances are refused for good; they are kept, and tried again when the daemon starts anew or by ichwatch queue retry",
+			reason, "study", leg.Instance.Study, "instance", leg.Instance.ID)
+	}
+}
+
+// postpone lets the leg wait, and after some failures the destination.
+func (w *worker) postpone(ctx context.Context, leg spool.Leg, status dimse.Status, cause error) {
+	next := time.Now().Add(w.legDelay(leg.Attempts))
+	err := w.Spool.LegFailed(w.sending, leg.ID, uint16(status), cause.Error(), next)
+	if err != nil && !errors.Is(err, spool.ErrLegSettled) { // that is a person's doing, meanwhile
+		w.localFault(ctx, "an instance that could not be sent cannot be recorded as such; it will be sent again", fmt.Errorf("%w; it failed: %w", err, cause))
+	}
+	if ctx.Err() == nil {
+		w.circuit.failed(ctx, "instances cannot be sent; they are kept and tried again", cause, false)
+	}
+}
+
+// legDelay is how long a leg waits after so many failed attempts.
+func (f *Forwarder) legDelay(attempts int) time.Duration {
+	b := newBackoff(f.MinRetry, f.MaxRetry)
+	delay := b.NextBackOff()
+	for range min(attempts, 32) {
+		delay = b.NextBackOff()
+	}
+	return delay
+}
