@@ -65,6 +65,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 
 // Retry implements control.Daemon.
 func (a *App) Retry(ctx context.Context, r control.Retry) (control.Changed, error) {
+	a.wake(r.Select) // before it, lest anything of it goes over an association of before
 	changed, err := a.spool.RetrySelected(ctx, r.Select)
 	if err != nil {
 		return nil, err

@@ -67,6 +67,7 @@ func (r *run) dispatch(ctx context.Context) {
 			if err := prober.Probe(r.sending); err != nil {
 				r.unreachable(ctx, err)
 			} else {
+				r.anew.Add(1) // what answers may not be what has failed
 				r.circuit.greeted()
 			}
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ichwatch/daemon/spool"
@@ -31,14 +32,20 @@ type Forwarder struct {
 	MaxRetry time.Duration // longest wait; 1 min
 	Grace    time.Duration // for the instances under way when Run's context ends; 5 s
 
+	anew    atomic.Int64 // how often no association of before was to be used any more
 	mu      sync.Mutex
 	nudge   chan struct{}
 	circuit *circuit
 }
 
 // TryNow ends the waiting after a failure, as if there had been none, and lets the
-// order of legs be looked up anew: a person has mended or changed something.
-func (f *Forwarder) TryNow() { signal(f.nudges()) }
+// order of legs be looked up anew: a person has mended or changed something. What
+// is sent after it goes over associations that were opened after it: another one
+// may have been negotiated before the destination was mended.
+func (f *Forwarder) TryNow() {
+	f.anew.Add(1)
+	signal(f.nudges())
+}
 
 func (f *Forwarder) nudges() chan struct{} {
 	f.mu.Lock()

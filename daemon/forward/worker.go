@@ -19,7 +19,8 @@ const retirement = time.Minute
 type worker struct {
 	*run
 	sender Sender
-	linked bool // it is open, and counted
+	linked bool  // it is open, and counted
+	anew   int64 // of the Forwarder, when it was opened
 }
 
 // work walks the legs that it is handed until there are no more.
@@ -49,6 +50,10 @@ func (w *worker) work(ctx context.Context) {
 }
 
 func (w *worker) connect(i spool.Instance) error {
+	if anew := w.Forwarder.anew.Load(); anew != w.anew {
+		w.release()
+		w.anew = anew
+	}
 	err := w.sender.Connect(w.sending, i)
 	w.link(err == nil)
 	return err
