@@ -131,6 +131,7 @@ type Destination struct {
 	PasscodeFile   string   `mapstructure:"passcode_file"` // absolute; empty: the username alone
 	Routes         []Route  `mapstructure:"routes"`        // any of them; nil: everything goes there
 	Associations   int      `mapstructure:"associations"`
+	Transcode      string   `mapstructure:"transcode"` // off, explicit-vr-le
 	Timeouts       Timeouts `mapstructure:"timeouts"`
 	Retry          Retry    `mapstructure:"retry"`
 

@@ -152,11 +152,11 @@ alerts:
 	want.Destinations = []configs.Destination{{
 		Name: "pacs", Address: "[2001:db8::7]:104", CalledAETitle: "ARCHIVE", CallingAETitle: "ICHWATCH",
 		TLS:          configs.TLS{Enabled: true, CAFile: "/etc/ichwatch/tls/pacs.pem"},
-		Associations: 2, Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 90 * time.Second},
+		Associations: 2, Transcode: "off", Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 90 * time.Second},
 		Commitment: commitment("[2001:db8::7]:104", "ARCHIVE"),
 	}, {
 		Name: "backup", Address: "backup.example.org:11112", CalledAETitle: "B", CallingAETitle: "CT_A",
-		Associations: 2, Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 5 * time.Minute},
+		Associations: 2, Transcode: "off", Timeouts: timeouts, Retry: configs.Retry{Initial: time.Second, Max: 5 * time.Minute},
 		Commitment: commitment("stgcmt.example.org:104", "STGCMT"),
 	}}
 	want.Destinations[1].Commitment.Mode = "require"

@@ -98,6 +98,7 @@ func (d *document) validateDestinations(c *Config) {
 		d.validateIdentity(key, &c.Destinations[i])
 		d.validateRoutes(key+"routes", dest.Routes)
 		within(d, key+"associations", dest.Associations, 1, 16)
+		d.oneOf(key+"transcode", dest.Transcode, "off", "explicit-vr-le")
 		within(d, key+"timeouts.dial", dest.Timeouts.Dial, 100*time.Millisecond, 10*time.Minute)
 		within(d, key+"timeouts.acse", dest.Timeouts.ACSE, time.Second, 10*time.Minute)
 		within(d, key+"timeouts.read", dest.Timeouts.Read, time.Second, time.Hour)

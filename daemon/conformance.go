@@ -66,7 +66,7 @@ func installation(cfg *configs.Config) *conformance.Site {
 	}
 	for _, d := range cfg.Destinations {
 		s.Destinations = append(s.Destinations, conformance.Destination{
-			Name: d.Name, Address: d.Address, Associations: d.Associations, Dialer: app.Requestor(d), RetryFirst: d.Retry.Initial, RetryMax: d.Retry.Max,
+			Name: d.Name, Address: d.Address, Associations: d.Associations, Transcode: d.Transcode == "explicit-vr-le", Dialer: app.Requestor(d), RetryFirst: d.Retry.Initial, RetryMax: d.Retry.Max,
 			TLS: d.TLS.Enabled, Identity: identityOf(d), Commitment: askingOf(d.Commitment),
 		})
 	}

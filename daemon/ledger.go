@@ -138,7 +138,8 @@ type destination struct {
 	Name          string    `json:"name"`
 	Undecided     int       `json:"undecided"` // waits for the outcome by which they go there or not
 	Confirmed     int       `json:"confirmed"`
-	Sent          int       `json:"sent"` // and not committed yet, where the destination has to commit itself
+	Transcoded    int       `json:"transcoded"` // of those, sent in another transfer syntax than stored
+	Sent          int       `json:"sent"`       // and not committed yet, where the destination has to commit itself
 	Waiting       int       `json:"waiting"`
 	Parked        int       `json:"parked"`
 	LastConfirmed time.Time `json:"last_confirmed,omitzero"`
@@ -219,7 +220,7 @@ func newEntry(r spool.StudyRecord) entry {
 		e.scored = (*scored)(r.Score)
 	}
 	for _, l := range r.Legs {
-		e.Destinations = append(e.Destinations, destination{l.Destination, l.Undecided, l.Done, l.Sent, l.Pending, l.Parked, l.LastDone})
+		e.Destinations = append(e.Destinations, destination{l.Destination, l.Undecided, l.Done, l.Transcoded, l.Sent, l.Pending, l.Parked, l.LastDone})
 	}
 	for _, a := range r.Alerts {
 		e.Alerts = append(e.Alerts, alertEntry{
@@ -245,6 +246,7 @@ func (n *counts) add(m counts) {
 		sum := n.destination(d.Name)
 		sum.Undecided += d.Undecided
 		sum.Confirmed += d.Confirmed
+		sum.Transcoded += d.Transcoded
 		sum.Sent += d.Sent
 		sum.Waiting += d.Waiting
 		sum.Parked += d.Parked

@@ -52,6 +52,9 @@ func (b *books) table(out io.Writer) error {
 	for _, d := range t.Destinations {
 		fmt.Fprintf(out, "%s: %d = %d confirmed + %d sent and not committed + %d waiting + %d parked",
 			d.Name, d.Confirmed+d.Sent+d.Waiting+d.Parked, d.Confirmed, d.Sent, d.Waiting, d.Parked)
+		if d.Transcoded > 0 {
+			fmt.Fprintf(out, "; %d of those confirmed were sent decompressed", d.Transcoded)
+		}
 		if d.Undecided > 0 {
 			fmt.Fprintf(out, "; %d wait for the outcome of their study", d.Undecided)
 		}
@@ -171,13 +174,13 @@ func (e entry) acknowledged() string {
 	return clockTime(a.AcknowledgedAt) + " by " + a.AcknowledgedBy
 }
 
-// csv writes a line for each study, with six columns for each destination. Of
+// csv writes a line for each study, with seven columns for each destination. Of
 // several alerts of a study it is the last.
 func (b *books) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	head := []string{"study", "study_instance_uid", "first_received", "last_received", "received", "durable", "removed", "missing", "unrouted"}
 	for _, d := range b.Totals.Destinations {
-		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_undecided", d.Name+"_last_confirmed")
+		head = append(head, d.Name+"_confirmed", d.Name+"_sent", d.Name+"_waiting", d.Name+"_parked", d.Name+"_undecided", d.Name+"_transcoded", d.Name+"_last_confirmed")
 	}
 	head = append(head, "classified", "ineligible", "failed", "unanalysed", "outcome", "reason", "decided_at",
 		"alert_id", "alert_state", "alert_finding", "alert_raised_at", "alert_delivered_at", "acknowledged_at", "acknowledged_by",
@@ -190,7 +193,7 @@ func (b *books) csv(out io.Writer) error {
 		line = append(line, numbers(e.Received, e.Durable, e.Removed, e.Missing, e.Unrouted)...)
 		for _, d := range b.Totals.Destinations {
 			d := e.destination(d.Name)
-			line = append(append(line, numbers(d.Confirmed, d.Sent, d.Waiting, d.Parked, d.Undecided)...), stamp(d.LastConfirmed))
+			line = append(append(line, numbers(d.Confirmed, d.Sent, d.Waiting, d.Parked, d.Undecided, d.Transcoded)...), stamp(d.LastConfirmed))
 		}
 		line = append(line, numbers(e.Classified, e.Ineligible, e.Failed, e.Unanalysed)...)
 		line = append(line, e.Outcome, e.Reason, stamp(e.DecidedAt))

@@ -404,8 +404,11 @@ func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*fo
 	}
 	return &forward.Forwarder{
 		Spool: sp, Destination: d.Name, Log: log,
-		NewSender:    func() forward.Sender { return &forward.SCU{Addr: d.Address, Dialer: dialer} },
+		NewSender: func() forward.Sender {
+			return &forward.SCU{Addr: d.Address, Dialer: dialer, Transcode: d.Transcode == "explicit-vr-le"}
+		},
 		Associations: d.Associations,
+		Transcode:    d.Transcode == "explicit-vr-le",
 		Commit:       d.Commitment.Required(),
 		Collect:      d.Commitment.Collect,
 		MinRetry:     d.Retry.Initial, MaxRetry: d.Retry.Max,

@@ -41,7 +41,7 @@ var may = map[string][]string{
 
 	"daemon/receive": station,
 	"daemon/triage":  station,
-	"daemon/forward": station,
+	"daemon/forward": {"daemon/transcode", "daemon/spool", "dimse/...", "infer/...", "alerts/..."},
 	"daemon/commit":  station,
 	"daemon/monitor": station,
 	"daemon/control": station,
@@ -56,6 +56,9 @@ var may = map[string][]string{
 	// By hand: files to a peer, and what the site's acceptor is said to do.
 	"daemon/send":        {"dimse/..."},
 	"daemon/conformance": {"dimse/..."},
+
+	// Pixels for who cannot read them compressed; of infer the codecs alone.
+	"daemon/transcode": {"dimse/dicom", "infer/pixel"},
 
 	// Offline: the station's way of looking at slices, without its line.
 	"daemon/labelled": {"daemon/triage", "daemon/spool", "dimse/...", "infer/...", "alerts/..."},

@@ -161,13 +161,27 @@ func (s *Site) forwardSCU(d *document) {
 		rows = append(rows, []string{what, m.Becomes})
 	}
 	rows = append(rows,
-		[]string{"no context accepted for it", "parked with an alarm: trying again would bring the same answer"},
+		[]string{"no context accepted for it", s.transcoding() + "parked with an alarm: trying again would bring the same answer"},
 		[]string{"no connection, a rejected association, an abort, a time-out", "tried again on a new association, ever more rarely and without end"},
 	)
 	d.table([]string{"Answer", "The object is"}, rows)
 	s.askedCommitment(d)
 	d.h(4, "Association Acceptance Policy")
 	d.p("None; a destination reports on storage commitment to STORE-SCP.")
+}
+
+// transcoding says for which destinations objects are decompressed.
+func (s *Site) transcoding() string {
+	var to []string
+	for _, t := range s.Destinations {
+		if t.Transcode {
+			to = append(to, t.Name)
+		}
+	}
+	if len(to) == 0 {
+		return ""
+	}
+	return "for " + strings.Join(to, ", ") + ": sent in Explicit VR Little Endian, decompressed (grayscale in RLE, JPEG, JPEG-LS or JPEG 2000, and what was deflated), which is proposed as well; otherwise "
 }
 
 // associations are how many are open with each destination.

@@ -42,7 +42,8 @@ type Site struct {
 // Destination is a peer that objects are sent to.
 type Destination struct {
 	Name, Address        string
-	Associations         int // at a time
+	Associations         int  // at a time
+	Transcode            bool // what is not taken as it came is sent decompressed
 	Dialer               dimse.Dialer
 	RetryFirst, RetryMax time.Duration
 	TLS                  bool

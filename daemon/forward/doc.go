@@ -3,8 +3,10 @@
 // Every destination has a Forwarder of its own, with some associations at a time:
 // one that is slow or hangs delays no other. It walks the legs in the spool's order,
 // urgent studies first, then the oldest, and sends each data set as it lies in
-// the file, in the transfer syntax in which it came. It knows nothing of models
-// or alerts and waits for neither.
+// the file, in the transfer syntax in which it came. Only where the site allows it
+// (Transcode) what a destination does not take so is sent decompressed, by package
+// transcode, and the leg says so. It knows nothing of models or alerts and waits for
+// neither.
 //
 // # What an answer means
 //

@@ -21,6 +21,10 @@ type Forwarder struct {
 	// Associations is how many are open at a time at most; 0 is 1.
 	Associations int
 
+	// Transcode allows to send what the destination does not take in its transfer
+	// syntax in Explicit VR Little Endian, decompressed. The senders must propose that.
+	Transcode bool
+
 	// Commit is true where the destination has to commit itself to what it has
 	// stored before the leg is done; it is asked after Collect, together with
 	// what was sent meanwhile. Package commit does that.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"ichwatch/daemon/spool"
+	"ichwatch/daemon/transcode"
 	"ichwatch/dimse"
 	"ichwatch/dimse/dicom"
 )
@@ -17,7 +18,11 @@ type Sender interface {
 	// Connect makes sure of an association on which the instance was proposed.
 	Connect(ctx context.Context, i spool.Instance) error
 
-	// Send stores an instance and returns the destination's answer. The error
+	// Accepts says whether the destination takes a SOP class in a transfer syntax,
+	// over the association that Connect has made sure of.
+	Accepts(class, syntax dicom.UID) bool
+
+	// Send stores an instance, in the transfer syntax that it names, and returns the destination's answer. The error
 	// matches dimse.ErrNoPresentationContext if the destination does not take
 	// instances of this kind in their transfer syntax. After any other error
 	// the association is gone.
@@ -37,6 +42,8 @@ type SCU struct {
 	Addr string
 	// Dialer has the AE titles and time-outs; its Contexts are set by Connect.
 	Dialer dimse.Dialer
+	// Transcode proposes Explicit VR Little Endian, too, for what can be rewritten in it.
+	Transcode bool
 
 	association *dimse.Association
 	proposed    []dimse.ProposedContext
@@ -50,19 +57,22 @@ const maxContexts = 128
 // of SOP class and transfer syntax that this destination has met so far, with
 // that syntax alone, so that the destination cannot choose another.
 func (c *SCU) Connect(ctx context.Context, i spool.Instance) error {
-	wanted := dimse.ProposedContext{AbstractSyntax: i.SOPClassUID, TransferSyntaxes: []dicom.UID{i.TransferSyntaxUID}}
-	known := slices.ContainsFunc(c.proposed, func(p dimse.ProposedContext) bool {
-		return p.AbstractSyntax == wanted.AbstractSyntax && p.TransferSyntaxes[0] == wanted.TransferSyntaxes[0]
-	})
+	wanted := []dicom.UID{i.TransferSyntaxUID}
+	if c.Transcode && transcode.Takes(i.TransferSyntaxUID) {
+		wanted = append(wanted, transcode.Target)
+	}
+	known := true
+	for _, syntax := range wanted {
+		known = known && slices.ContainsFunc(c.proposed, func(p dimse.ProposedContext) bool {
+			return p.AbstractSyntax == i.SOPClassUID && p.TransferSyntaxes[0] == syntax
+		})
+	}
 	if known && c.association != nil {
 		return nil
 	}
 	_ = c.Release(ctx) // one that does not end in good order has ended all the same
-	if !known {
-		if len(c.proposed) == maxContexts {
-			c.proposed = slices.Delete(c.proposed, 0, 1)
-		}
-		c.proposed = append(c.proposed, wanted)
+	for _, syntax := range wanted {
+		c.propose(i.SOPClassUID, syntax)
 	}
 	dialer := c.Dialer
 	dialer.Contexts = c.proposed
@@ -72,6 +82,22 @@ func (c *SCU) Connect(ctx context.Context, i spool.Instance) error {
 	}
 	c.association = association
 	return nil
+}
+
+// propose puts a pair behind all others; the oldest gives way.
+func (c *SCU) propose(class, syntax dicom.UID) {
+	c.proposed = slices.DeleteFunc(c.proposed, func(p dimse.ProposedContext) bool {
+		return p.AbstractSyntax == class && p.TransferSyntaxes[0] == syntax
+	})
+	if len(c.proposed) == maxContexts {
+		c.proposed = slices.Delete(c.proposed, 0, 1)
+	}
+	c.proposed = append(c.proposed, dimse.ProposedContext{AbstractSyntax: class, TransferSyntaxes: []dicom.UID{syntax}})
+}
+
+// Accepts implements Sender.
+func (c *SCU) Accepts(class, syntax dicom.UID) bool {
+	return c.association != nil && c.association.Accepts(class, syntax)
 }
 
 // Send implements Sender.

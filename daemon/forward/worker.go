@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"ichwatch/daemon/spool"
+	"ichwatch/daemon/transcode"
 	"ichwatch/dimse"
+	"ichwatch/dimse/dicom"
 	"ichwatch/dimse/pdu"
 )
 
@@ -103,12 +106,11 @@ func (w *worker) rejected(ctx context.Context, err error) {
 // walk takes one instance to the destination.
 func (w *worker) walk(ctx context.Context, leg spool.Leg) {
 	result, err := w.send(leg)
-	if err != nil && !errors.Is(err, dimse.ErrNoPresentationContext) {
-		w.link(false)
-	}
 	switch {
+	case errors.Is(err, transcode.ErrImpossible):
+		w.refused(ctx, leg, 0, w.unaccepted(leg.Instance)+", and it "+err.Error())
 	case errors.Is(err, dimse.ErrNoPresentationContext):
-		w.refused(ctx, leg, 0, "does not accept "+leg.Instance.SOPClassUID.Name()+" in "+leg.Instance.TransferSyntaxUID.Name())
+		w.refused(ctx, leg, 0, w.unaccepted(leg.Instance))
 	case errors.Is(err, spool.ErrMissing):
 		w.park(ctx, leg, 0, "its file is gone from the spool, or cut short")
 	case errors.Is(err, spool.ErrDamaged):
@@ -134,13 +136,62 @@ func (w *worker) judge(ctx context.Context, leg spool.Leg, status dimse.Status) 
 	}
 }
 
+// unaccepted says what the destination does not take, and what would help.
+func (w *worker) unaccepted(i spool.Instance) string {
+	text := "does not accept " + i.SOPClassUID.Name() + " in " + i.TransferSyntaxUID.Name()
+	switch {
+	case !transcode.Takes(i.TransferSyntaxUID):
+		return text
+	case !w.Transcode:
+		return text + "; transcode: explicit-vr-le in its entry of destinations would have it sent decompressed"
+	case !w.sender.Accepts(i.SOPClassUID, transcode.Target):
+		return text + ", nor in " + transcode.Target.Name()
+	}
+	return text
+}
+
+// send stores an instance as it lies there; where the destination does not take
+// it so and the site allows it, rewritten.
 func (w *worker) send(leg spool.Leg) (dimse.Result, error) {
 	data, err := w.Spool.OpenDataSet(w.sending, leg.Instance.ID)
 	if err != nil {
 		return dimse.Result{}, err
 	}
 	defer data.Close()
-	return w.sender.Send(w.sending, leg.Instance, data.Verified())
+	i, content := leg.Instance, data.Verified()
+	sentAs := dicom.UID("")
+	if w.rewrites(i) {
+		if content, err = w.rewritten(data); err != nil {
+			return dimse.Result{}, err
+		}
+		sentAs, i.TransferSyntaxUID = transcode.Target, transcode.Target
+	}
+	if sentAs != leg.SentAs {
+		if err := w.Spool.LegSentAs(w.sending, leg.ID, sentAs); err != nil {
+			return dimse.Result{}, err
+		}
+	}
+	result, err := w.sender.Send(w.sending, i, content)
+	if err != nil && !errors.Is(err, dimse.ErrNoPresentationContext) {
+		w.link(false)
+	}
+	return result, err
+}
+
+// rewrites says whether an instance is to be sent in another transfer syntax.
+func (w *worker) rewrites(i spool.Instance) bool {
+	return w.Transcode && transcode.Takes(i.TransferSyntaxUID) &&
+		!w.sender.Accepts(i.SOPClassUID, i.TransferSyntaxUID) && w.sender.Accepts(i.SOPClassUID, transcode.Target)
+}
+
+// rewritten reads the file twice: nothing of it is decompressed that is not what
+// has arrived.
+func (w *worker) rewritten(data *spool.DataSet) (io.Reader, error) {
+	if _, err := io.Copy(io.Discard, data.Verified()); err != nil {
+		return nil, err
+	}
+	syntax, _ := dicom.LookupTransferSyntax(data.Instance.TransferSyntaxUID) // Takes knows it
+	return transcode.New(w.sending, data.SectionReader, syntax)
 }
 
 // confirm records that the destination has the instance. Should that fail, it is

@@ -306,6 +306,9 @@ func (w *world) forward(ctx context.Context, s *Spool) error {
 func (w *world) forwardToWard(ctx context.Context, s *Spool) error {
 	legs, err := s.DueLegs(ctx, "ward", time.Now(), 100)
 	for _, l := range legs {
+		if err := s.LegSentAs(ctx, l.ID, dicom.ExplicitVRLittleEndian); err != nil {
+			return err
+		}
 		w.tell("ward", string(l.Instance.SOPInstanceUID))
 		if err := s.LegDone(ctx, l.ID, 0, time.Now()); err != nil {
 			return err
@@ -492,6 +495,9 @@ func (w *world) checkDone(t *testing.T, s *Spool) {
 		t.Fatalf("records %+v, %v", records, err)
 	}
 	for _, r := range records {
+		if ward := r.Legs[len(r.Legs)-1]; r.StudyInstanceUID == suspiciousStudy && (ward.Done != 3 || ward.Transcoded != 3) {
+			t.Errorf("to the ward %+v", ward)
+		}
 		if r.Instances != 3 || r.Removed != 3 || r.Missing != 0 || !r.Balances() || r.Legs[0].Done != 3 || r.Outcome == "" {
 			t.Errorf("record %+v", r)
 		}

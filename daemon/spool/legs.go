@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"ichwatch/dimse/dicom"
 )
 
 // LegState is the state of one instance's way to one destination.
@@ -29,6 +31,7 @@ type Leg struct {
 	NextAttempt time.Time // zero: at once
 	LastStatus  uint16    // of the last C-STORE response; 0 before there was one
 	LastReason  string    // of the last failure
+	SentAs      dicom.UID // the transfer syntax in which it was sent last; "" as it is stored, or never
 }
 
 // DueLegs returns at most limit legs to a destination that are to be walked at
@@ -37,7 +40,7 @@ type Leg struct {
 // not come first for ever.
 func (s *Spool) DueLegs(ctx context.Context, destination string, now time.Time, limit int) ([]Leg, error) {
 	legs, err := collect(scanLeg)(s.ledger.queries.query(ctx,
-		`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason,
+		`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason, l.sent_as,
 				EXISTS (SELECT 1 FROM instances o WHERE o.sop_instance_uid = i.sop_instance_uid AND o.id <> i.id)
 			FROM legs l JOIN instances i ON i.id = l.instance_id JOIN studies s ON s.id = i.study_id
 			WHERE l.destination = ? AND l.state = 'pending' AND l.next_attempt <= ? AND i.state = 'stored'
@@ -50,7 +53,7 @@ func (s *Spool) DueLegs(ctx context.Context, destination string, now time.Time, 
 
 func scanLeg(row scanner) (l Leg, err error) {
 	err = row.Scan(append(l.Instance.columns(),
-		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason, &l.Contested)...)
+		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason, &l.SentAs, &l.Contested)...)
 	return l, err
 }
 
@@ -89,6 +92,23 @@ func (s *Spool) LegDone(ctx context.Context, legID int64, status uint16, at time
 	})
 	if err != nil {
 		return fmt.Errorf("record that leg %d is done: %w", legID, err)
+	}
+	return nil
+}
+
+// LegSentAs records, before it is sent, that an instance goes out in another
+// transfer syntax than it is stored in; "" that it does not after all.
+func (s *Spool) LegSentAs(ctx context.Context, legID int64, syntax dicom.UID) error {
+	// A leg done is durable, and makes this so.
+	err := s.write(ctx, rebuildable, StepLegSentAs, func(tx *transaction) error {
+		known, err := tx.change(`UPDATE legs SET sent_as = ? WHERE id = ?`, syntax, legID)
+		if err == nil && !known {
+			err = ErrUnknownLeg
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record how leg %d is sent: %w", legID, err)
 	}
 	return nil
 }

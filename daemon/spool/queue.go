@@ -62,7 +62,7 @@ func (r *Reader) Legs(ctx context.Context, sel LegSelection) ([]LegRecord, error
 	var legs []LegRecord
 	err := r.read(ctx, func(tx *sql.Tx) (err error) {
 		legs, err = collect(scanLegRecord)(tx.QueryContext(ctx,
-			`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason,
+			`SELECT `+instanceColumns+`, l.id, l.destination, l.urgent, l.attempts, nullif(l.next_attempt, 0), l.last_status, l.last_reason, l.sent_as,
 				EXISTS (SELECT 1 FROM instances o WHERE o.sop_instance_uid = i.sop_instance_uid AND o.id <> i.id),
 				l.state, l.held, l.done_at, i.state <> 'stored'`+legsOfInstances+`WHERE `+where+`
 			ORDER BY l.destination, l.urgent DESC, l.instance_id`, args...))
@@ -73,7 +73,7 @@ func (r *Reader) Legs(ctx context.Context, sel LegSelection) ([]LegRecord, error
 
 func scanLegRecord(row scanner) (l LegRecord, err error) {
 	err = row.Scan(append(l.Instance.columns(),
-		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason, &l.Contested,
+		&l.ID, &l.Destination, &l.Urgent, &l.Attempts, (*instant)(&l.NextAttempt), &l.LastStatus, &l.LastReason, &l.SentAs, &l.Contested,
 		&l.State, &l.Held, (*instant)(&l.DoneAt), &l.Gone)...)
 	return l, err
 }

@@ -63,6 +63,7 @@ type LegCount struct {
 	Pending     int
 	Sent        int // and not committed yet
 	Done        int
+	Transcoded  int // of them, sent in another transfer syntax than stored
 	Parked      int
 	LastDone    time.Time
 }
@@ -72,6 +73,7 @@ func (c *LegCount) add(more LegCount) {
 	c.Pending += more.Pending
 	c.Sent += more.Sent
 	c.Done += more.Done
+	c.Transcoded += more.Transcoded
 	c.Parked += more.Parked
 	if more.LastDone.After(c.LastDone) {
 		c.LastDone = more.LastDone
@@ -138,10 +140,10 @@ const (
 		WHERE` + selected + `GROUP BY s.id ORDER BY s.first_received DESC, s.id DESC`
 
 	selectLegCounts = `SELECT s.study_instance_uid, l.destination, 0,
-			sum(l.state = 'pending'), sum(l.state = 'sent'), sum(l.state = 'done'), sum(l.state = 'parked'), max(l.done_at)
+			sum(l.state = 'pending'), sum(l.state = 'sent'), sum(l.state = 'done'), sum(l.state = 'done' AND l.sent_as <> ''), sum(l.state = 'parked'), max(l.done_at)
 		FROM studies s JOIN instances i ON i.study_id = s.id JOIN legs l ON l.instance_id = i.id
 		WHERE` + selected + `GROUP BY s.id, l.destination
-		UNION ALL SELECT s.study_instance_uid, c.destination, count(*), 0, 0, 0, 0, NULL
+		UNION ALL SELECT s.study_instance_uid, c.destination, count(*), 0, 0, 0, 0, 0, NULL
 		FROM studies s JOIN instances i ON i.study_id = s.id JOIN conditional_legs c ON c.instance_id = i.id
 		WHERE` + selected + `AND` + undecided + `GROUP BY s.id, c.destination ORDER BY 1, 2`
 
@@ -212,7 +214,7 @@ type studyAlert struct {
 }
 
 func scanStudyLegs(row scanner) (l studyLegs, err error) {
-	err = row.Scan(&l.study, &l.Destination, &l.Undecided, &l.Pending, &l.Sent, &l.Done, &l.Parked, (*instant)(&l.LastDone))
+	err = row.Scan(&l.study, &l.Destination, &l.Undecided, &l.Pending, &l.Sent, &l.Done, &l.Transcoded, &l.Parked, (*instant)(&l.LastDone))
 	return l, err
 }
 

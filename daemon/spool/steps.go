@@ -12,6 +12,7 @@ const (
 	StepIndexed         = "commit: indexed"
 	StepReleased        = "association ended"
 
+	StepLegSentAs = "leg sent in another transfer syntax"
 	StepLegDone   = "leg done"
 	StepLegFailed = "leg failed"
 	StepLegParked = "leg parked"
@@ -67,7 +68,7 @@ func Steps() []string {
 		StepJournalRenamed, StepJournalInPlace,
 	}
 	for _, transaction := range []string{
-		StepIndexed, StepReleased, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry, StepLegsHeld,
+		StepIndexed, StepReleased, StepLegSentAs, StepLegDone, StepLegFailed, StepLegParked, StepLegsRetry, StepLegsHeld,
 		StepLegSent, StepCommitmentRequested, StepCommitmentAsked, StepCommitmentFailed, StepCommitmentReported, StepSentIsDone, StepRequestsForgotten,
 		StepTransactionOpened, StepReportDelivered, StepReportFailed, StepTransactionsParked,
 		StepFinding, StepFindingsRetry, StepDecided, StepMessageDelivered, StepMessageFailed, StepAcknowledged, StepEscalated,

@@ -72,10 +72,13 @@ const (
 	TagLossyImageCompression     Tag = 0x0028_2110
 	TagModalityLUTSequence       Tag = 0x0028_3000
 
-	// The three attributes that hold pixels, each the last that Scan looks at.
-	TagFloatPixelData       Tag = 0x7FE0_0008
-	TagDoubleFloatPixelData Tag = 0x7FE0_0009
-	TagPixelData            Tag = 0x7FE0_0010
+	// The attributes of pixels, of which the three that hold them are each the last
+	// that Scan looks at.
+	TagExtendedOffsetTable        Tag = 0x7FE0_0001
+	TagExtendedOffsetTableLengths Tag = 0x7FE0_0002
+	TagFloatPixelData             Tag = 0x7FE0_0008
+	TagDoubleFloatPixelData       Tag = 0x7FE0_0009
+	TagPixelData                  Tag = 0x7FE0_0010
 )
 
 // Delimiters of sequences and fragments (PS3.5 Section 7.5); they have no VR in

@@ -24,6 +24,7 @@ type encapsulation struct {
 	r         io.ReadSeeker
 	fragments []fragment
 	first     []int // for each frame its first fragment, and one more past the last
+	end       int64 // behind the sequence delimiter
 }
 
 // fragment is where the value of an item lies.
@@ -51,6 +52,7 @@ func openEncapsulation(r io.ReadSeeker, offset int64, frames int) (*encapsulatio
 			return nil, err
 		}
 		if tag == sequenceDelimiterTag {
+			e.end = at + 8
 			break
 		}
 		if tag != itemTag || length == 0xFFFF_FFFF || len(e.fragments) == maxFragments {

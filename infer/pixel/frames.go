@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"ichwatch/infer"
 )
@@ -52,6 +53,42 @@ func (f *Frames) Next(ctx context.Context, d Description, img *infer.Image) erro
 	}
 	img.Rows, img.Columns, img.PixelSpacing = f.d.Rows, f.d.Columns, d.PixelSpacing
 	return nil
+}
+
+// Words decompresses the next frame of an encapsulated object into the words that
+// would stand in native pixels, Rows by Columns of them, in the memory of words as
+// far as that goes. io.EOF tells that there was no frame left; the error otherwise
+// is as that of Decode.
+func (f *Frames) Words(ctx context.Context, words []uint16) ([]uint16, error) {
+	switch {
+	case f.next == f.d.frames():
+		return nil, io.EOF
+	case f.coded == nil:
+		return nil, fmt.Errorf("decode pixels: %w", unsupported("native pixels, which need it not"))
+	}
+	at := f.next
+	f.next++
+	dec := decoders.Get().(*decoder)
+	defer decoders.Put(dec)
+	var err error
+	if dec.frame, err = f.coded.frame(dec.frame[:0], at, maxFrameBytes(&f.d)); err == nil {
+		n := f.d.Rows * f.d.Columns
+		words = slices.Grow(words[:0], n)[:n]
+		err = f.d.decompress(ctx, words, dec.frame)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("decode pixels: %w", err)
+	}
+	return words, nil
+}
+
+// End is where in the reader given to Open the encapsulated pixels end; 0 for
+// native ones.
+func (f *Frames) End() int64 {
+	if f.coded == nil {
+		return 0
+	}
+	return f.coded.end
 }
 
 // Skip passes over the next frame.
