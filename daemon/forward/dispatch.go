@@ -25,6 +25,8 @@ type run struct {
 	sending context.Context // outlives Run's context by Grace
 	cancel  context.CancelFunc
 
+	dialling sync.Mutex // held by the worker that opens an association
+
 	jobs     chan spool.Leg
 	finished chan struct{} // signalled after each leg
 

@@ -57,10 +57,21 @@ func (w *worker) connect(i spool.Instance) error {
 		w.release()
 		w.anew = anew
 	}
+	if !w.linked {
+		// One at a time: whether one is too many shows only beside those that are open.
+		w.dialling.Lock()
+		defer w.dialling.Unlock()
+		if state, _ := w.circuit.look(); state == open {
+			return errOpen
+		}
+	}
 	err := w.sender.Connect(w.sending, i)
 	w.link(err == nil)
 	return err
 }
+
+// errOpen: another worker has found meanwhile that nothing can be sent.
+var errOpen = errors.New("the circuit is open")
 
 // link counts the association, or what was one.
 func (w *worker) link(linked bool) {
@@ -90,6 +101,9 @@ func (w *worker) rejected(ctx context.Context, err error) {
 	w.mu.Lock()
 	others := w.run.connected
 	w.mu.Unlock()
+	if errors.Is(err, errOpen) {
+		return
+	}
 	if _, ok := errors.AsType[*dimse.RejectedError](err); !ok || others == 0 {
 		w.unreachable(ctx, err)
 		return
@@ -105,7 +119,7 @@ func (w *worker) rejected(ctx context.Context, err error) {
 
 // walk takes one instance to the destination.
 func (w *worker) walk(ctx context.Context, leg spool.Leg) {
-	result, err := w.send(leg)
+	result, sentAs, err := w.send(leg)
 	switch {
 	case errors.Is(err, transcode.ErrImpossible):
 		w.refused(ctx, leg, 0, w.unaccepted(leg.Instance)+", and it "+err.Error())
@@ -121,14 +135,14 @@ func (w *worker) walk(ctx context.Context, leg spool.Leg) {
 	case err != nil:
 		w.postpone(ctx, leg, 0, err)
 	default:
-		w.judge(ctx, leg, result.Status)
+		w.judge(ctx, leg, result.Status, sentAs)
 	}
 }
 
-func (w *worker) judge(ctx context.Context, leg spool.Leg, status dimse.Status) {
+func (w *worker) judge(ctx context.Context, leg spool.Leg, status dimse.Status, sentAs dicom.UID) {
 	switch judge(status, leg.Contested) {
 	case done:
-		w.confirm(ctx, leg, status)
+		w.confirm(ctx, leg, status, sentAs)
 	case again:
 		w.postpone(ctx, leg, status, &answeredError{status})
 	default:
@@ -151,31 +165,25 @@ func (w *worker) unaccepted(i spool.Instance) string {
 }
 
 // send stores an instance as it lies there; where the destination does not take
-// it so and the site allows it, rewritten.
-func (w *worker) send(leg spool.Leg) (dimse.Result, error) {
+// it so and the site allows it, rewritten: sentAs is that transfer syntax then.
+func (w *worker) send(leg spool.Leg) (result dimse.Result, sentAs dicom.UID, err error) {
 	data, err := w.Spool.OpenDataSet(w.sending, leg.Instance.ID)
 	if err != nil {
-		return dimse.Result{}, err
+		return result, "", err
 	}
 	defer data.Close()
 	i, content := leg.Instance, data.Verified()
-	sentAs := dicom.UID("")
 	if w.rewrites(i) {
 		if content, err = w.rewritten(data); err != nil {
-			return dimse.Result{}, err
+			return result, "", err
 		}
 		sentAs, i.TransferSyntaxUID = transcode.Target, transcode.Target
 	}
-	if sentAs != leg.SentAs {
-		if err := w.Spool.LegSentAs(w.sending, leg.ID, sentAs); err != nil {
-			return dimse.Result{}, err
-		}
-	}
-	result, err := w.sender.Send(w.sending, i, content)
+	result, err = w.sender.Send(w.sending, i, content)
 	if err != nil && !errors.Is(err, dimse.ErrNoPresentationContext) {
 		w.link(false)
 	}
-	return result, err
+	return result, sentAs, err
 }
 
 // rewrites says whether an instance is to be sent in another transfer syntax.
@@ -197,9 +205,14 @@ func (w *worker) rewritten(data *spool.DataSet) (io.Reader, error) {
 // confirm records that the destination has the instance. Should that fail, it is
 // tried again with the next legs; after a start without it the leg is walked once
 // more, and the destination meets a duplicate.
-func (w *worker) confirm(ctx context.Context, leg spool.Leg, status dimse.Status) {
+func (w *worker) confirm(ctx context.Context, leg spool.Leg, status dimse.Status, sentAs dicom.UID) {
 	now := time.Now()
 	record := func() error {
+		if sentAs != leg.SentAs {
+			if err := w.Spool.LegSentAs(w.sending, leg.ID, sentAs); err != nil {
+				return err
+			}
+		}
 		if w.Commit {
 			return w.Spool.LegSent(w.sending, leg.ID, uint16(status), now, now.Add(w.Collect))
 		}

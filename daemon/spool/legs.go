@@ -96,10 +96,11 @@ func (s *Spool) LegDone(ctx context.Context, legID int64, status uint16, at time
 	return nil
 }
 
-// LegSentAs records, before it is sent, that an instance goes out in another
-// transfer syntax than it is stored in; "" that it does not after all.
+// LegSentAs records that an instance was sent in another transfer syntax than it is
+// stored in, before LegDone or LegSent does that it was sent; "" that it was not
+// after all.
 func (s *Spool) LegSentAs(ctx context.Context, legID int64, syntax dicom.UID) error {
-	// A leg done is durable, and makes this so.
+	// What is recorded next is durable, and makes this so.
 	err := s.write(ctx, rebuildable, StepLegSentAs, func(tx *transaction) error {
 		known, err := tx.change(`UPDATE legs SET sent_as = ? WHERE id = ?`, syntax, legID)
 		if err == nil && !known {
