@@ -5,11 +5,12 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS   += --no-print-directory
 
-# What may be set: make fuzz FUZZTIME=5m, make demo ARGS='--once --json', make torture TORTURE=1h TORTURE_SEED=7 TORTURE_LANES=4
+# What may be set: make fuzz FUZZTIME=5m, make demo ARGS='--once --json', make torture TORTURE=1h TORTURE_SEED=7 TORTURE_LANES=4, make overload DURATION=30m
 FUZZTIME     ?= 30s
 BENCHTIME    ?= 1s
 TORTURE      ?= 10m
 TEST_TIMEOUT ?= 20m
+DURATION     ?= 10m
 ARGS         ?=
 VERSION      ?= 0.1.0-dev$(addprefix +,$(shell git rev-parse -q --verify --short HEAD 2>/dev/null))
 
@@ -86,6 +87,10 @@ throughput: ## slices/s in and out beside DCMTK and Orthanc; on an idle machine
 deb: ## dist/ichwatch_VERSION_{amd64,arm64}.deb (arm64 needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)
 	@systemd/deb/build.sh amd64 '$(VERSION)' dist
 	@systemd/deb/build.sh arm64 '$(VERSION)' dist
+
+.PHONY: overload
+overload: runtime ## a scanner faster than PACS and model for DURATION: memory, answers, backlog
+	@ICHWATCH_OVERLOAD='$(DURATION)' ICHWATCH_ONNXRUNTIME='$(RUNTIME)' go test -count=1 -timeout 0 -run '^TestOverload$$' -v ./daemon
 
 .PHONY: lint
 lint: ## go vet, gofumpt, staticcheck
