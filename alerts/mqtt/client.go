@@ -172,6 +172,9 @@ func (c *Client) runSession(ctx context.Context, broker *url.URL, r *rotation) (
 	returned, forget := s.returns.await(c.topic(topicState), online)
 	defer forget()
 	if err := s.confirm(ctx, c.topic(topicState), true, online); err != nil {
+		if ctx.Err() != nil {
+			c.farewell(ctx, s) // it is on its way
+		}
 		return false, err
 	}
 	c.greet(s, r)
@@ -259,12 +262,17 @@ func (c *Client) serve(ctx context.Context, s *session, r *rotation, returned <-
 		case <-beat:
 			c.beat(ctx, s)
 		case <-ctx.Done():
-			// An orderly DISCONNECT discards the will, so say it ourselves.
-			if err := s.confirm(context.WithoutCancel(ctx), c.topic(topicState), true, c.state(stateOffline)); err != nil {
-				c.o.Log.Warn("could not tell the MQTT broker that this device goes offline", "err", err)
-			}
+			c.farewell(ctx, s)
 			return nil
 		}
+	}
+}
+
+// farewell says that the device goes offline: the orderly DISCONNECT that follows
+// discards the will.
+func (c *Client) farewell(ctx context.Context, s *session) {
+	if err := s.confirm(context.WithoutCancel(ctx), c.topic(topicState), true, c.state(stateOffline)); err != nil {
+		c.o.Log.Warn("could not tell the MQTT broker that this device goes offline", "err", err)
 	}
 }
 

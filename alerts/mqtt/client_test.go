@@ -233,6 +233,40 @@ func TestPromise5_NothingIsDeliveredWithoutAConfirmation(t *testing.T) {
 	})
 }
 
+// Told to stop while "online" is on its way, the client takes it back.
+func TestStoppedBeforeOnlineIsConfirmed(t *testing.T) {
+	states, more := make(chan string, 10), make(chan struct{})
+	addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
+		if p, ok := p.(*packets.PublishPacket); ok {
+			states <- string(p.Payload)
+			if strings.Contains(string(p.Payload), stateOnline) {
+				<-more
+			}
+		}
+		confirm(conn, p)
+	})
+	o := options("tcp://" + addr)
+	o.ReadBack = false
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	if s := receive(t, states); !strings.Contains(s, stateOnline) {
+		t.Errorf("said %s", s)
+	}
+	cancel()
+	close(more)
+	if s := receive(t, states); !strings.Contains(s, stateOffline) {
+		t.Errorf("said %s last", s)
+	}
+	if err := receive(t, done); err != nil {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 // A broker that lets nobody read gets the alerts all the same.
 func TestPromise5_RefusedSubscriptions(t *testing.T) {
 	addr := scriptedBroker(t, func(conn net.Conn, p packets.ControlPacket) {
