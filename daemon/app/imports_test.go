@@ -86,6 +86,7 @@ var soleImporters = map[string][]string{
 	"modernc.org/sqlite":                  {"daemon/spool"},
 	"golang.org/x/crypto":                 {"dimse/identity"},
 	"golang.org/x/time":                   {"dimse", "daemon/console/session"},
+	"aead.dev/minisign":                   {"infer/service"},
 	"github.com/spf13/viper":              {"configs"},
 	"github.com/go-viper/mapstructure/v2": {"configs"},
 	"github.com/spf13/cobra":              {"daemon"},

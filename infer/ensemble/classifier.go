@@ -71,6 +71,16 @@ func (c *Classifier) Levels() []Levels {
 	return out
 }
 
+// Distrust takes every provider out of service but the CPU, and reports whether
+// there was one.
+func (c *Classifier) Distrust(why error) bool {
+	taken := false
+	for _, m := range c.members {
+		taken = m.Distrust(why) || taken
+	}
+	return taken
+}
+
 // Levels is how the providers of a member are.
 type Levels struct {
 	Model  infer.ModelRef

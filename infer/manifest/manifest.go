@@ -168,6 +168,13 @@ func (m *Manifest) Where() string { return m.where }
 // to be changed.
 func (m *Manifest) Model() []byte { return m.model }
 
+// Release gives the bytes of the model back, once they are loaded; Model gives none
+// from then on.
+func (m *Manifest) Release() { m.model = nil }
+
+// Text is the manifest as it was read, for signatures. It is not to be changed.
+func (m *Manifest) Text() []byte { return m.text }
+
 // SHA256 is the verified hash of the model file, lower-case hex.
 func (m *Manifest) SHA256() string { return m.File.SHA256 }
 

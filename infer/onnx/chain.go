@@ -190,6 +190,17 @@ func (c *chain) close() error {
 	return nil
 }
 
+// Distrust takes what serves out of service, unless it is the CPU, and reports
+// whether it did.
+func (c *Classifier) Distrust(why error) bool {
+	b := c.chain.serving()
+	if b == backend(c.cpu) {
+		return false
+	}
+	c.chain.takeOut(b, why)
+	return true
+}
+
 // Check holds what serves against the CPU on the golden inputs, as when it came
 // into service. What differs, or fails, is taken out, and the error says why.
 func (c *Classifier) Check(ctx context.Context) error {

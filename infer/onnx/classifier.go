@@ -54,7 +54,7 @@ var _ infer.Classifier = (*Classifier)(nil)
 
 // NewClassifier makes a session for the model of m on the CPU, runs it once and
 // is then ready. Other providers come into service when they are proven. It keeps
-// nothing of m but, while one is being prepared, m.
+// nothing of m beyond the time in which others are proven.
 func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, error) {
 	if o.Runners <= 0 {
 		o.Runners = runtime.GOMAXPROCS(0)
@@ -77,7 +77,8 @@ func (r *Runtime) NewClassifier(m *manifest.Manifest, o Options) (*Classifier, e
 	c.maps = s.maps
 	c.chain = newChain(c.cpu, c.model)
 	if a := o.Acceleration; a != nil {
-		c.chain.climb(a, &climber{Acceleration: a, runtime: r, manifest: m, options: o, preprocess: c.preprocess, cpu: c.cpu})
+		kept := *m // whose bytes may be given back meanwhile
+		c.chain.climb(a, &climber{Acceleration: a, runtime: r, manifest: &kept, options: o, preprocess: c.preprocess, cpu: c.cpu})
 	}
 	c.close = sync.OnceValue(func() error { return errors.Join(c.chain.close(), c.cpu.close()) })
 	return c, nil
