@@ -171,9 +171,13 @@ type Retry struct {
 // Triage says whether, with what and at which slices to look.
 type Triage struct {
 	Enabled        bool          `mapstructure:"enabled"`
-	Models         []string      `mapstructure:"models"`          // absolute folders
-	OperatingPoint string        `mapstructure:"operating_point"` // empty: the model's default
-	Workers        int           `mapstructure:"workers"`         // 0: as many as cores
+	Models         []string      `mapstructure:"models"`            // absolute folders
+	OperatingPoint string        `mapstructure:"operating_point"`   // empty: the model's default
+	Folder         string        `mapstructure:"models_dir"`        // absolute
+	PublicKey      string        `mapstructure:"models_public_key"` // absolute; empty: no signatures
+	CanaryAt       Clock         `mapstructure:"canary_at"`
+	DriftStudies   int           `mapstructure:"drift_studies"` // 0: off
+	Workers        int           `mapstructure:"workers"`       // 0: as many as cores
 	Quiet          time.Duration `mapstructure:"quiet"`
 	Eligibility    Eligibility   `mapstructure:"eligibility"`
 }
@@ -190,9 +194,20 @@ type Eligibility struct {
 
 // ONNXRuntime names the shared library that runs the models.
 type ONNXRuntime struct {
-	Library   string   `mapstructure:"library"` // absolute
-	SHA256    string   `mapstructure:"sha256"`  // lower-case hex; empty: not verified
-	Providers []string `mapstructure:"providers"`
+	Library   string   `mapstructure:"library"`   // absolute
+	SHA256    string   `mapstructure:"sha256"`    // lower-case hex; empty: not verified
+	Providers []string `mapstructure:"providers"` // the last is cpu
+
+	Libraries    []Library     `mapstructure:"libraries"`
+	Engines      string        `mapstructure:"engines"` // absolute
+	TrialTimeout time.Duration `mapstructure:"trial_timeout"`
+	TrialMemory  Size          `mapstructure:"trial_memory"`
+}
+
+// Library is one that a provider needs.
+type Library struct {
+	File   string `mapstructure:"file" must:"be given"`   // beside ONNX Runtime
+	SHA256 string `mapstructure:"sha256" must:"be given"` // lower-case hex
 }
 
 // Alerts says how the people on call are told.

@@ -140,6 +140,14 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
+		"04:00": "04:00", "23:59": "23:59", "00:00": "00:00", "24:00": "!", "4:00": "!", "04:60": "!", "0400": "!", "04:00:00": "!", "": "!", "240": "!",
+	} {
+		c, err := parseClock(in)
+		if got := c.String(); err == nil && got != want || (err != nil) != (want == "!") {
+			t.Errorf("time of day %q: got %s, %v, want %s", in, got, err, want)
+		}
+	}
+	for in, want := range map[string]string{
 		"90%": "90%", "12.5%": "12.5%", "0%": "0%", "100%": "100%", "90": "!", "0.9": "!", "101%": "!", "-1%": "!", "%": "!", "": "!",
 	} {
 		s, err := parseShare(in)

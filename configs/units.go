@@ -30,6 +30,15 @@ func (s Share) String() string {
 	return strconv.FormatFloat(float64(s)*100, 'f', -1, 64) + "%"
 }
 
+// Clock is a time of day, local, from midnight. In the file it is hours and
+// minutes: 04:00.
+type Clock time.Duration
+
+// String writes hours and minutes.
+func (c Clock) String() string {
+	return fmt.Sprintf("%02d:%02d", int(time.Duration(c).Hours()), int(time.Duration(c).Minutes())%60)
+}
+
 var sizeUnits = []struct {
 	name  string
 	bytes int64
@@ -39,6 +48,7 @@ const (
 	wantDuration = "a duration with its unit, as in 500ms, 30s, 2m, 1h or 7d"
 	wantSize     = "a size with its unit, as in 64KiB, 8MiB or 2GiB"
 	wantShare    = "a percentage, as in 90%"
+	wantClock    = "a time of day in hours and minutes, as in \"04:00\""
 	wantInteger  = "a whole number"
 	wantText     = "text; put it in quotes"
 	wantBool     = "true or false"
@@ -136,12 +146,22 @@ func typedValues(_, to reflect.Type, value any) (any, error) {
 		return parseWith(value, parseSize)
 	case reflect.TypeFor[Share]():
 		return parseWith(value, parseShare)
+	case reflect.TypeFor[Clock]():
+		return parseWith(value, parseClock)
 	case reflect.TypeFor[int]():
 		if _, ok := value.(int); !ok {
 			return nil, &valueError{"is not a whole number", wantInteger, ""}
 		}
 	}
 	return value, nil
+}
+
+func parseClock(s string) (Clock, error) {
+	t, err := time.Parse("15:04", s)
+	if err != nil || len(s) != len("15:04") {
+		return 0, &valueError{"is not a time of day", wantClock, ""}
+	}
+	return Clock(time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute), nil
 }
 
 // parseWith parses what YAML read as text. A bare number is passed on as text

@@ -124,6 +124,11 @@ func (d *document) validateTriage(c *Triage) {
 	if c.OperatingPoint != "" {
 		d.name32("triage.operating_point", c.OperatingPoint)
 	}
+	d.absolute("triage.models_dir", c.Folder)
+	if c.PublicKey != "" {
+		d.absolute("triage.models_public_key", c.PublicKey)
+	}
+	within(d, "triage.drift_studies", c.DriftStudies, 0, 10000)
 	within(d, "triage.workers", c.Workers, 0, 256)
 	within(d, "triage.quiet", c.Quiet, time.Second, time.Hour)
 	e := &c.Eligibility
@@ -140,17 +145,38 @@ func (d *document) validateTriage(c *Triage) {
 
 func (d *document) validateONNXRuntime(c *ONNXRuntime) {
 	d.absolute("onnxruntime.library", c.Library)
-	if b, err := hex.DecodeString(c.SHA256); c.SHA256 != "" && (err != nil || len(b) != 32) {
-		d.reject("onnxruntime.sha256", c.SHA256, &valueError{"is not a SHA-256", "64 hex digits, as sha256sum prints them", ""})
+	if c.SHA256 != "" {
+		c.SHA256 = d.sha256("onnxruntime.sha256", c.SHA256)
 	}
-	c.SHA256 = strings.ToLower(c.SHA256)
-	if len(c.Providers) == 0 {
-		d.reject("onnxruntime.providers", "", &valueError{"is empty: no model could run", "[cpu]", ""})
-	}
+	n := len(c.Providers)
 	for i, provider := range c.Providers {
-		d.oneOf(entry("onnxruntime.providers", i), provider, "cpu")
+		d.oneOf(entry("onnxruntime.providers", i), provider, "tensorrt", "cuda", "cpu")
 	}
 	d.unique("onnxruntime.providers", c.Providers)
+	if n == 0 || slices.Index(c.Providers, "cpu") != n-1 {
+		d.reject("onnxruntime.providers", "", &valueError{"does not end with cpu, which answers when no other does", "[cpu], [cuda, cpu] or [tensorrt, cuda, cpu]", ""})
+	}
+	var files []string
+	for i, l := range c.Libraries {
+		key := entry("onnxruntime.libraries", i) + "."
+		if l.File != filepath.Base(l.File) || !strings.HasSuffix(l.File, ".so") {
+			d.reject(key+"file", l.File, &valueError{"is not the name of a library", "a file beside onnxruntime.library, as libonnxruntime_providers_cuda.so", ""})
+		}
+		c.Libraries[i].SHA256 = d.sha256(key+"sha256", l.SHA256)
+		files = append(files, l.File)
+	}
+	d.unique("onnxruntime.libraries", files)
+	d.absolute("onnxruntime.engines", c.Engines)
+	within(d, "onnxruntime.trial_timeout", c.TrialTimeout, 10*time.Second, 2*time.Hour)
+	within(d, "onnxruntime.trial_memory", c.TrialMemory, 256<<20, 1<<40)
+}
+
+// sha256 checks a hash and gives it in lower case.
+func (d *document) sha256(key, value string) string {
+	if b, err := hex.DecodeString(value); err != nil || len(b) != 32 {
+		d.reject(key, value, &valueError{"is not a SHA-256", "64 hex digits, as sha256sum prints them", ""})
+	}
+	return strings.ToLower(value)
 }
 
 func (d *document) validateAlerts(c *Alerts) {
@@ -291,6 +317,8 @@ func (d *document) unique(list string, values []string) {
 		key, firstKey := entry(list, i), entry(list, first)
 		if list == "destinations" || list == "dicom.peers" {
 			key, firstKey = key+".name", firstKey+".name"
+		} else if list == "onnxruntime.libraries" {
+			key, firstKey = key+".file", firstKey+".file"
 		}
 		d.reject(key, v, &valueError{"is given twice, first as " + firstKey, "each once", ""})
 	}

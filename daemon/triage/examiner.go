@@ -12,6 +12,7 @@ import (
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse/dicom"
 	"ichwatch/infer"
+	"ichwatch/infer/drift"
 	"ichwatch/infer/pixel"
 )
 
@@ -29,6 +30,7 @@ type Examiner struct {
 
 	Calls   int           // of the classifier under way at a time; default 1
 	Timeout time.Duration // for the classification of one slice; default 30 s
+	Collect bool          // fills in Result.Seen of classified slices
 
 	images sync.Pool // of *infer.Image
 	mu     sync.Mutex
@@ -59,6 +61,9 @@ type Result struct {
 	Provider      string
 	Probabilities []float32 // in the order of the model's classes; nil where not classified
 	Features      []float32 // of infer.Scores; nil unless the classifier gives them
+
+	Seen      drift.Collector // what the slice is like, where Examiner.Collect asks for it
+	thickness float64         // mm; 0 where the header does not say
 }
 
 // finding is the result as the ledger keeps it, without the instance and its
@@ -288,6 +293,9 @@ func (e *Examiner) admitFrame(class dicom.UID, header *dicom.Header, r *Result) 
 	place, _ := planeOf(header)
 	r.Position = place.position()
 	r.AcquiredAt = acquiredAt(header)
+	if mm := floats(header, tagSliceThickness); len(mm) == 1 {
+		r.thickness = mm[0]
+	}
 	switch header.PixelData {
 	case dicom.TagPixelData:
 		return nil
@@ -328,6 +336,9 @@ func rewind(data io.Seeker) error {
 // others where nobody holds it any more.
 func (e *Examiner) classify(ctx context.Context, model *guarded, img *infer.Image, r *Result) error {
 	r.Models, r.Provider = model.Classifier.Models(), model.Classifier.Provider()
+	if e.Collect { // before: img may be lost to a call that hangs
+		r.Seen.Add(img, r.thickness)
+	}
 	scores, err := model.guard.classify(ctx, img)
 	if ctx.Err() == nil && !errors.Is(err, errNoAnswer) {
 		e.images.Put(img)

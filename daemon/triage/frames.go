@@ -42,6 +42,7 @@ var asSlice = map[dicom.Tag]dicom.Tag{
 	dicom.TagImagePositionPatient:    dicom.TagImagePositionPatient,
 	dicom.TagImageOrientationPatient: dicom.TagImageOrientationPatient,
 	dicom.TagPixelSpacing:            dicom.TagPixelSpacing,
+	tagSliceThickness:                tagSliceThickness,
 	dicom.TagRescaleIntercept:        dicom.TagRescaleIntercept,
 	dicom.TagRescaleSlope:            dicom.TagRescaleSlope,
 }

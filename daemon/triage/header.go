@@ -9,13 +9,16 @@ import (
 	"ichwatch/infer/pixel"
 )
 
-const tagTimezoneOffsetFromUTC dicom.Tag = 0x0008_0201
+const (
+	tagTimezoneOffsetFromUTC dicom.Tag = 0x0008_0201
+	tagSliceThickness        dicom.Tag = 0x0018_0050
+)
 
 // wanted are the elements that triage reads. No identity is among them.
 var wanted = []dicom.Tag{
 	dicom.TagImageType, dicom.TagAcquisitionDate, dicom.TagAcquisitionDateTime, dicom.TagAcquisitionTime,
 	dicom.TagModality, dicom.TagStudyDescription, dicom.TagSeriesDescription, tagTimezoneOffsetFromUTC,
-	dicom.TagContrastBolusAgent, dicom.TagBodyPartExamined, dicom.TagProtocolName,
+	dicom.TagContrastBolusAgent, dicom.TagBodyPartExamined, tagSliceThickness, dicom.TagProtocolName,
 	dicom.TagImagePositionPatient, dicom.TagImageOrientationPatient,
 	dicom.TagSamplesPerPixel, dicom.TagPhotometricInterpretation, dicom.TagNumberOfFrames, dicom.TagRows, dicom.TagColumns,
 	dicom.TagPixelSpacing, dicom.TagBitsAllocated, dicom.TagBitsStored, dicom.TagHighBit, dicom.TagPixelRepresentation,

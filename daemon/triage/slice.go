@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"ichwatch/daemon/spool"
+	"ichwatch/dimse/dicom"
 )
 
 // examine looks at one instance and returns what it found: the finding of the
@@ -43,12 +44,26 @@ func (r *run) examine(ctx context.Context, i spool.Instance) (found []spool.Find
 	if err != nil {
 		return nil, false
 	}
+	r.observe(i.StudyInstanceUID, &result)
 	f := finding(0, result)
 	if result.Frames == nil {
 		r.log(i, f, result.Err)
 		return []spool.Finding{f}, true
 	}
 	return append([]spool.Finding{f}, frames...), true
+}
+
+// observe tells what the classified slices of an instance are like.
+func (r *run) observe(study dicom.UID, result *Result) {
+	if r.Observer == nil {
+		return
+	}
+	if result.Frames == nil && result.State == spool.FindingClassified {
+		r.Observer.Seen(study, &result.Seen)
+	}
+	for k := range result.Frames {
+		r.observe(study, &result.Frames[k])
+	}
 }
 
 // log says what became of a slice.

@@ -13,6 +13,7 @@ import (
 	"ichwatch/daemon/spool"
 	"ichwatch/dimse/dicom"
 	"ichwatch/infer"
+	"ichwatch/infer/drift"
 	"ichwatch/infer/study"
 )
 
@@ -29,6 +30,16 @@ type Service interface {
 	// Use gives the model in service, nil where there is none. It stays usable until
 	// done is called.
 	Use() (m *Model, done func())
+}
+
+// Observer watches what comes in and what comes of it. Its methods may be called at
+// once, and are not to take long.
+type Observer interface {
+	// Seen is told of a classified slice. A slice that is looked at again is told of
+	// again.
+	Seen(study dicom.UID, slice *drift.Collector)
+	// Concluded is told of a study's outcome; of another, should it be opened again.
+	Concluded(study dicom.UID, o alerts.Outcome)
 }
 
 // use takes the model from a service, or the fixed one where there is none.
@@ -50,7 +61,10 @@ type Triage struct {
 	// two slices. Slices of an undecided study that another has classified are then
 	// looked at once more.
 	Service Service
-	Gate    Gate
+	// Observer, where it is not nil, is told what the slices are like and how studies
+	// end.
+	Observer Observer
+	Gate     Gate
 
 	Site, Device string
 	// Pseudonymous names studies by their pseudonym instead of their UID in
@@ -117,7 +131,7 @@ func newRun(t *Triage) *run {
 		workers:  workers,
 		quiet:    orDefault(t.Quiet, 20*time.Second),
 		retry:    orDefault(t.Retry, time.Second),
-		examiner: &Examiner{Gate: t.Gate, Model: t.Model, Service: t.Service, Calls: workers, Timeout: t.Timeout},
+		examiner: &Examiner{Gate: t.Gate, Model: t.Model, Service: t.Service, Calls: workers, Timeout: t.Timeout, Collect: t.Observer != nil},
 		judged:   newStudySet(),
 	}
 }
@@ -310,6 +324,9 @@ func (r *run) concludeStudy(ctx context.Context, s spool.Study) error {
 	verdict, err := r.Spool.Decide(ctx, d)
 	if err != nil {
 		return err
+	}
+	if r.Observer != nil {
+		r.Observer.Concluded(s.StudyInstanceUID, d.Outcome.Outcome)
 	}
 	level := slog.LevelInfo
 	if d.Outcome.Outcome == alerts.Failed {

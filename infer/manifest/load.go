@@ -136,6 +136,7 @@ func (p *problems) validate(m *Manifest) bool {
 	}
 	p.points(m)
 	p.rule(m.StudyRule)
+	p.usual(m.Usual)
 	p.text("intended_use", m.IntendedUse)
 	return true
 }
@@ -212,6 +213,23 @@ func (p *problems) rule(r StudyRule) {
 	}
 	p.within("study_rule.minimum_slices", float64(r.MinimumSlices), 1, 1000)
 	p.within("study_rule.maximum_gap_mm", r.MaximumGap, 0.1, 100)
+}
+
+func (p *problems) usual(u *Usual) {
+	if u == nil {
+		return
+	}
+	for name, s := range map[string]*Spread{"tissue_hu": u.TissueHU, "tissue_sd_hu": u.TissueSD, "pixel_mm": u.Pixel, "slice_mm": u.Thickness} {
+		if s != nil {
+			p.within("usual."+name+".mean", s.Mean, -200, 200)
+			p.within("usual."+name+".sd", s.SD, 1e-3, 200)
+		}
+	}
+	if r := u.PositiveRate; r != nil {
+		if p.within("usual.positive_rate", r[0], 0, 1); r[1] < r[0] || r[1] > 1 {
+			p.add("usual.positive_rate", "is %v to %v, wanted are two shares of 1, the lower first", r[0], r[1])
+		}
+	}
 }
 
 // foreign refuses keys that a rule of this kind does not look at.

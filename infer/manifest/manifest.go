@@ -41,6 +41,7 @@ type Manifest struct {
 	DefaultPoint    string           `yaml:"operating_point"` // of OperatingPoints, by its name
 	OperatingPoints []OperatingPoint `yaml:"operating_points"`
 	StudyRule       StudyRule        `yaml:"study_rule"`
+	Usual           *Usual           `yaml:"usual"` // nil: learned at each site
 	Provenance      map[string]any   `yaml:"provenance"`
 	IntendedUse     string           `yaml:"intended_use"`
 
@@ -150,6 +151,22 @@ type StudyRule struct {
 
 	MinimumSlices int     `yaml:"minimum_slices"` // below this a study that is not positive is not analysed rather than negative
 	MaximumGap    float64 `yaml:"maximum_gap_mm"` // between neighbouring slices, along the normal
+}
+
+// Usual is what studies are like at the sites that a model is meant for, to know
+// drift by. What it leaves out is learned.
+type Usual struct {
+	TissueHU     *Spread     `yaml:"tissue_hu"`     // mean HU of soft tissue (-50..150) of a study
+	TissueSD     *Spread     `yaml:"tissue_sd_hu"`  // its standard deviation
+	Pixel        *Spread     `yaml:"pixel_mm"`      // pixel spacing
+	Thickness    *Spread     `yaml:"slice_mm"`      // slice thickness
+	PositiveRate *[2]float64 `yaml:"positive_rate"` // share of positive studies, from and to
+}
+
+// Spread of a number between studies.
+type Spread struct {
+	Mean float64 `yaml:"mean"`
+	SD   float64 `yaml:"sd"`
 }
 
 // String says the rule in words.

@@ -268,6 +268,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"class twice", "[normal, epidural", "[normal, subdural", "classes[2]", 13, "subdural is there twice"},
 		{"no normal", "[normal, ", "[", "classes", 13, "normal is missing"},
 		{"activation", "activation: softmax", "activation: relu", "activation", 14, "known is softmax or sigmoid"},
+		{"usual", "activation: softmax", "activation: softmax\nusual: {tissue_hu: {mean: 30, sd: 0}}", "usual.tissue_hu.sd", 15, "wanted is 0.001 to 200"},
+		{"usual rate", "activation: softmax", "activation: softmax\nusual: {positive_rate: [0.2, 0.1]}", "usual.positive_rate", 15, "the lower first"},
 		{"precision", "activation: softmax", "activation: softmax\nprecisions: [fp16, fp8]", "precisions[1]", 15, "known is fp16 or int8"},
 		{"thresholds at the top", "activation: softmax", "activation: softmax\nthresholds: {epidural: 0.5}", "thresholds", 15, "is not known"},
 		{"no points", points, "operating_points: []\n", "operating_points", 16, "wanted is at least one"},
