@@ -27,6 +27,13 @@ func Check(c *Config) Problems {
 				ps.file(entry("triage.models", i), filepath.Join(dir, name))
 			}
 		}
+		ps.file("triage.models_public_key", c.Triage.PublicKey)
+		for i, l := range c.ONNXRuntime.Libraries {
+			path := filepath.Join(filepath.Dir(c.ONNXRuntime.Library), l.File)
+			if _, ok := ps.file(entry("onnxruntime.libraries", i)+".file", path); ok {
+				ps.hash(entry("onnxruntime.libraries", i)+".sha256", l.SHA256, path)
+			}
+		}
 		if _, ok := ps.file("onnxruntime.library", c.ONNXRuntime.Library); ok && c.ONNXRuntime.SHA256 != "" {
 			ps.hash("onnxruntime.sha256", c.ONNXRuntime.SHA256, c.ONNXRuntime.Library)
 		}

@@ -101,8 +101,8 @@ device.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), demoCommand(), phantomCommand(), assessCommand(), adaptCommand(),
-		statusCommand(), ledgerCommand(), queueCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(), userCommand(), auditCommand(),
-		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(), manCommand(),
+		statusCommand(), ledgerCommand(), queueCommand(), modelsCommand(), runtimeCommand(), checkConfigCommand(), configCommand(), hashPasscodeCommand(), userCommand(), auditCommand(),
+		sendCommand(), echoCommand(), conformanceCommand(), versionCommand(), manCommand(), tryProviderCommand(),
 	)
 	markUsageErrors(root)
 	return root

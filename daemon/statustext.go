@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"ichwatch/daemon/control"
+	"ichwatch/infer/onnx"
 )
 
 func (o *outlook) write(out io.Writer, as format) error {
@@ -38,6 +40,9 @@ func (o *outlook) write(out io.Writer, as format) error {
 		line("by outcome", "%s for the outcome of a study", count(o.Undecided, "way waits", "ways wait"))
 	}
 	line("analysis", "%s wait%s; %s", count(o.Slices.Waiting, "slice", "slices"), o.oldest(o.Slices), o.model())
+	for _, p := range o.providers() {
+		line("", "%s", p)
+	}
 	line("broker", "%s; %s wait%s", o.broker(), count(o.Messages.Waiting, "message", "messages"), o.oldest(o.Messages))
 	line("open alerts", "%d; suspected findings, not for diagnosis", len(o.Alerts))
 	for _, a := range o.Alerts {
@@ -116,6 +121,25 @@ func (o *outlook) model() string {
 		return "no model is configured"
 	}
 	return "model " + strings.Join(o.Daemon.Model.Names, " and ") + " on " + o.Daemon.Model.Provider
+}
+
+// providers says which of them answers, and why not a better one, where there is more than one.
+func (o *outlook) providers() (lines []string) {
+	if o.Daemon == nil || !slices.ContainsFunc(o.Daemon.Model.Providers, func(p control.Provider) bool { return p.Name != onnx.CPU }) {
+		return nil
+	}
+	several := len(o.Daemon.Model.Names) > 1
+	for _, p := range o.Daemon.Model.Providers {
+		text := fmt.Sprintf("%s: %s since %s", p.Name, p.State, clockTime(p.Since))
+		if several {
+			text = p.Model + " on " + text
+		}
+		if p.Reason != "" {
+			text += ": " + oneLine(p.Reason)
+		}
+		lines = append(lines, text)
+	}
+	return lines
 }
 
 func (o *outlook) broker() string {

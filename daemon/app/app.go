@@ -33,6 +33,7 @@ import (
 	"ichwatch/dimse"
 	"ichwatch/dimse/tlsprofile"
 	"ichwatch/infer"
+	"ichwatch/infer/service"
 )
 
 // Options are what the configuration does not say.
@@ -44,6 +45,9 @@ type Options struct {
 	// Sockets are listeners that somebody opened for us and keeps open while we are not there (systemd.socket(5)). Each
 	// must be one that the configuration asks for.
 	Sockets []net.Listener
+	// Trial is the command that makes the trial of a provider; nil: this program's
+	// TrialCommand.
+	Trial []string
 }
 
 // App is the daemon.
@@ -119,21 +123,17 @@ func New(ctx context.Context, cfg *configs.Config, o Options) (_ *App, err error
 	}); err != nil {
 		return nil, err
 	}
-	a.model = loadModel(cfg)
-	if a.model.err != nil && !errors.Is(a.model.err, errNoModel) { // of none, the warnings tell
-		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", a.model.err)
-	}
-	if a.model.err == nil {
-		for _, line := range a.model.ensemble.Describe() {
-			a.log.Info("model in service; what it suspects is not for diagnosis", "model", line)
-		}
-		// As for parked legs below: what was in the way, a model that did not load as a rule, may be mended.
-		switch n, err := a.spool.RetryFindings(ctx); {
-		case err != nil:
-			return nil, err
-		case n > 0:
-			a.log.Info("slices whose analysis had failed are analysed again", "slices", n)
-		}
+	a.model = a.openModel(trialCommand(o.Trial))
+	if fault := a.model.fault(); fault == nil {
+		a.model.look(func(r *service.Running) {
+			for _, line := range r.Ensemble.Describe() {
+				a.log.Info("model in service; what it suspects is not for diagnosis", "model", line)
+			}
+			// As for parked legs below: what was in the way, a model that did not load as a rule, may be mended.
+			a.modelChanged(r)
+		})
+	} else if !errors.Is(fault, errNoModel) { // of none, the warnings tell
+		a.log.Error("no model in service: studies are received and forwarded, and end as FAILED or NOT-ANALYSED", "err", fault)
 	}
 	if a.tls, err = openServerTLS(cfg, o.Log); err != nil {
 		return nil, err
@@ -235,6 +235,9 @@ func (a *App) stages() [][]*stage {
 	for _, f := range a.forward {
 		work = append(work, &stage{name: "forward " + f.Destination, run: f.Run})
 	}
+	if a.model.service != nil {
+		work = append(work, &stage{name: "canary", run: a.model.service.Watch})
+	}
 	work = append(work, a.commitmentStages()...)
 	outside := []*stage{{name: "dicom", run: a.serve}}
 	if a.monLn != nil {
@@ -299,15 +302,10 @@ const (
 )
 
 // Models names what looks at slices; nil where nothing does.
-func (a *App) Models() infer.Models {
-	if a.model.classifier == nil {
-		return nil
-	}
-	return a.model.classifier.Models()
-}
+func (a *App) Models() infer.Models { return a.model.models() }
 
 // ModelError says why no model is in service; nil when one is.
-func (a *App) ModelError() error { return a.model.err }
+func (a *App) ModelError() error { return a.model.fault() }
 
 // Ready is closed when every station has started.
 func (a *App) Ready() <-chan struct{} { return a.ready }
@@ -390,11 +388,15 @@ func newTriage(cfg *configs.Config, sp *spool.Spool, m *model, log *slog.Logger)
 	case len(cfg.Triage.Models) == 0:
 		gate.Closed = "no model is configured (triage.models)"
 	}
-	return &triage.Triage{
-		Spool: sp, Model: m.triage, Gate: gate,
+	t := &triage.Triage{
+		Spool: sp, Service: m, Gate: gate,
 		Site: cfg.Site, Device: cfg.Device, Pseudonymous: cfg.Alerts.Identity == "pseudonym",
 		Workers: workers(cfg), Quiet: cfg.Triage.Quiet, Log: log,
 	}
+	if m.drift != nil {
+		t.Observer = m.drift
+	}
+	return t
 }
 
 func newForwarder(sp *spool.Spool, d configs.Destination, log *slog.Logger) (*forward.Forwarder, error) {

@@ -36,13 +36,24 @@ func (a *App) checks() []monitor.Check {
 		{Name: "audit trail", Look: func(context.Context) error { return a.page.trail.Err() }},
 		{Name: "spool", Look: a.lookAtDisk},
 		{Name: "model", Look: func(context.Context) error {
-			if errors.Is(a.model.err, errNoModel) {
-				return nil // nor is one wanted
+			if fault := a.model.fault(); !errors.Is(fault, errNoModel) { // nor is one wanted
+				return fault
 			}
-			return a.model.err
+			return nil
 		}},
 		{Name: "broker", Look: func(context.Context) error { return lookAtBroker(a.mqtt.Status()) }},
 	}...)
+	if s := a.model.service; s != nil {
+		checks = append(checks, monitor.Check{Name: "provider", Look: a.model.checkProvider}, monitor.Check{Name: "canary", Look: func(context.Context) error {
+			if alarm := s.Alarm(); alarm.Text != "" {
+				return fmt.Errorf("since %s: %s", alarm.Since.Format(time.RFC3339), alarm.Text)
+			}
+			return nil
+		}})
+	}
+	if a.model.drift != nil {
+		checks = append(checks, monitor.Check{Name: "drift", Look: func(context.Context) error { return a.model.drift.check() }})
+	}
 	for _, f := range a.forward {
 		checks = append(checks, monitor.Check{Name: "destination " + f.Destination, Look: func(ctx context.Context) error {
 			if s := f.Status(); s.Failing {

@@ -139,10 +139,16 @@ func (a *App) servePage(ctx context.Context) error {
 
 // consoleModel is what the page may read scores of.
 func (a *App) consoleModel() console.Model {
-	if a.model.ensemble == nil {
+	if a.model.service == nil {
 		return console.Model{}
 	}
-	return console.Model{Models: a.Models(), Classes: a.model.triage.Rule.Classes(), Thresholds: a.model.triage.Rule.Thresholds()}
+	running, done := a.model.service.Use()
+	if running == nil {
+		return console.Model{}
+	}
+	defer done()
+	rule := running.Ensemble.Rule()
+	return console.Model{Models: running.Classifier.Models(), Classes: rule.Classes(), Thresholds: rule.Thresholds()}
 }
 
 // showSlice decodes a slice for the page.

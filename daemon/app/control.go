@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"errors"
 	"os"
 	"time"
 
@@ -34,21 +33,13 @@ func (a *App) Status(ctx context.Context) control.Status {
 	s := control.Status{
 		Version: a.version, PID: os.Getpid(), Boot: a.spool.Boot(), Started: a.started,
 		Parts:  a.monitor.Look(ctx, false).Parts,
-		Model:  control.Model{Names: []string{}},
+		Model:  a.modelStatus(),
 		Broker: control.Broker{Address: broker.Broker, Nodes: len(a.cfg.Alerts.MQTT.Brokers()), Connected: broker.Connected, Since: broker.Since},
 		Recovery: control.Recovery{
 			Instances: r.Instances, Adopted: r.Adopted, Missing: r.Missing, Unread: r.Unread,
 			Quarantined: r.Quarantined + r.Partial, LedgerRebuilt: r.LedgerRebuilt,
 			Milliseconds: milliseconds(r.Elapsed), FlushMS: milliseconds(r.Flush),
 		},
-	}
-	if c := a.model.classifier; c != nil {
-		for _, m := range c.Models() {
-			s.Model.Names = append(s.Model.Names, m.String())
-		}
-		s.Model.Provider = c.Provider()
-	} else if !errors.Is(a.model.err, errNoModel) {
-		s.Model.Fault = a.model.err.Error()
 	}
 	for i, f := range a.forward {
 		is := f.Status()

@@ -1,28 +1,42 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"ichwatch/configs"
 	"ichwatch/daemon/triage"
+	"ichwatch/infer"
 	"ichwatch/infer/ensemble"
 	"ichwatch/infer/manifest"
 	"ichwatch/infer/onnx"
+	"ichwatch/infer/service"
 )
 
 // model is the model in service, or the models that answer as one, or the reason why there is none. A daemon without a
 // model still receives and forwards (promise 3), and says of every study why it was not looked at (promise 4).
 type model struct {
-	triage     *triage.Model // nil with err
-	err        error
-	ensemble   *ensemble.Ensemble
-	classifier *ensemble.Classifier
+	service *service.Service // nil: none is wanted, or none can be
+	err     error            // why there is no service
+	drift   *observer        // nil: not watched
 }
 
 var errNoModel = errors.New("none is configured")
+
+// StateDir is where the models in service leave what a restart must know.
+func StateDir(cfg *configs.Config) string { return filepath.Join(cfg.Spool.Dir, "service") }
+
+// Choice is what a configuration names.
+func Choice(t configs.Triage) service.Choice {
+	return service.Choice{Models: t.Models, Point: t.OperatingPoint}
+}
 
 // ReadModels reads and verifies the models that a configuration names and puts them together at its operating point; nil
 // where none is wanted. Its error is a configs.Problems with what is wrong with each of them, or with them together, in
@@ -37,8 +51,13 @@ func ReadModels(cfg *configs.Config) (*ensemble.Ensemble, error) {
 	note := func(key string, err error) {
 		wrong = append(wrong, configs.Problem{Key: key, Wrong: "cannot be used: " + err.Error(), Err: err})
 	}
+	verifier, err := service.NewVerifier(t.PublicKey)
+	if err != nil {
+		note("triage.models_public_key", err)
+		return nil, wrong
+	}
 	for i, dir := range t.Models {
-		m, err := manifest.Load(dir)
+		m, err := verifier.Load(dir)
 		if err != nil {
 			note(fmt.Sprintf("triage.models[%d]", i), err)
 			continue
@@ -85,38 +104,148 @@ func called(members []*manifest.Manifest) string {
 	return strings.Join(names, " and ")
 }
 
-func loadModel(cfg *configs.Config) *model {
-	e, err := ReadModels(cfg)
-	if err != nil {
-		return &model{err: err}
-	}
-	if e == nil {
+// openModel brings the models into service. What is wrong with them is in the model, and fails no start.
+func (a *App) openModel(trial []string) *model {
+	t := a.cfg.Triage
+	if !t.Enabled || len(t.Models) == 0 {
 		return &model{err: errNoModel}
 	}
-	rt, err := onnx.OpenRuntime(cfg.ONNXRuntime.Library, cfg.ONNXRuntime.SHA256)
+	verifier, err := service.NewVerifier(t.PublicKey)
 	if err != nil {
-		return &model{err: err}
+		return &model{err: fmt.Errorf("triage.models_public_key: %w", err)}
 	}
-	classifier, err := e.NewClassifier(rt, onnx.Options{Runners: workers(cfg)})
+	m := new(model)
+	m.service, _ = service.Open(service.Options{ // what is wrong is its fault
+		State: StateDir(a.cfg), Configured: Choice(t), Verifier: verifier, Version: a.version, At: time.Duration(t.CanaryAt),
+		Load:   func(e *ensemble.Ensemble) (service.Classifier, error) { return a.loadModel(e, trial) },
+		Attach: func(r *service.Running) any {
+			return &triage.Model{Classifier: r.Classifier, Rule: r.Ensemble.Rule(), OperatingPoint: r.Ensemble.Point}
+		},
+		Cases:  canary, Changed: a.modelChanged, Log: a.log,
+	})
+	if t.DriftStudies > 0 {
+		m.drift = openObserver(m, StateDir(a.cfg), t.DriftStudies, a.log)
+	}
+	return m
+}
+
+// loadModel loads an ensemble, with the providers that are configured.
+func (a *App) loadModel(e *ensemble.Ensemble, trial []string) (service.Classifier, error) {
+	o := a.cfg.ONNXRuntime
+	rt, err := onnx.OpenRuntime(o.Library, o.SHA256)
 	if err != nil {
-		return &model{err: err}
+		return nil, err
 	}
-	return &model{triage: &triage.Model{Classifier: classifier, Rule: e.Rule(), OperatingPoint: e.Point}, ensemble: e, classifier: classifier}
+	options := onnx.Options{Runners: workers(a.cfg)}
+	if o.Providers[0] != onnx.CPU {
+		libraries := map[string]string{}
+		for _, l := range o.Libraries {
+			libraries[l.File] = l.SHA256
+		}
+		child := onnx.Child{Command: trial, Timeout: o.TrialTimeout, Memory: int64(o.TrialMemory)}
+		options.Acceleration = &onnx.Acceleration{Order: o.Providers, Libraries: libraries, Engines: o.Engines, Prove: child.Prove, Log: a.log}
+	}
+	c, err := e.NewClassifier(rt, options)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// modelChanged has what failed before looked at by the models that are in service now.
+func (a *App) modelChanged(*service.Running) {
+	switch n, err := a.spool.RetryFindings(context.Background()); {
+	case err != nil:
+		a.log.Error("slices whose analysis had failed are not analysed again before the next start", "err", err)
+	case n > 0:
+		a.log.Info("slices whose analysis had failed are analysed again", "slices", n)
+	}
+}
+
+// Use implements triage.Service.
+func (m *model) Use() (*triage.Model, func()) {
+	if m.service == nil {
+		return nil, func() {}
+	}
+	r, done := m.service.Use()
+	if r == nil {
+		return nil, done
+	}
+	return r.Attached.(*triage.Model), done
+}
+
+// fault says why no model is in service; nil where one is.
+func (m *model) fault() error {
+	if m.service == nil {
+		return m.err
+	}
+	return m.service.Fault()
+}
+
+// look gives what is in service to a function, if anything is.
+func (m *model) look(at func(*service.Running)) {
+	if m.service == nil {
+		return
+	}
+	r, done := m.service.Use()
+	defer done()
+	if r != nil {
+		at(r)
+	}
 }
 
 // String names the model, or every member, for the log.
 func (m *model) String() string {
-	if m.classifier == nil {
-		return "none"
+	text := "none"
+	m.look(func(r *service.Running) {
+		text = fmt.Sprintf("%s on %s", r.Classifier.Models(), r.Classifier.Provider())
+	})
+	return text
+}
+
+// models names what looks at slices; nil where nothing does.
+func (m *model) models() (out infer.Models) {
+	m.look(func(r *service.Running) { out = r.Classifier.Models() })
+	return out
+}
+
+// levels says how the providers are; nil where there is but the CPU.
+func (m *model) levels() (out []ensemble.Levels) {
+	m.look(func(r *service.Running) {
+		if c, ok := r.Classifier.(*ensemble.Classifier); ok {
+			out = c.Levels()
+		}
+	})
+	return out
+}
+
+// checkProvider complains where a provider is wanted and another answers, unless it is being proven.
+func (m *model) checkProvider(context.Context) error {
+	var missing []string
+	for _, l := range m.levels() {
+		for _, level := range l.Levels {
+			if level.State == onnx.Serving {
+				break
+			}
+			if level.State == onnx.Refused || level.State == onnx.TakenOut {
+				text := fmt.Sprintf("%s is %s for %s: %s", level.Provider, level.State, l.Model, level.Reason)
+				if !slices.Contains(missing, text) {
+					missing = append(missing, text)
+				}
+			}
+		}
 	}
-	return fmt.Sprintf("%s on %s", m.classifier.Models(), m.classifier.Provider())
+	if len(missing) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(missing, "; "))
 }
 
 func (m *model) close() error {
-	if m.classifier == nil {
+	if m.service == nil {
 		return nil
 	}
-	return m.classifier.Close()
+	return m.service.Close()
 }
 
 // workers is how many slices are classified at a time.
@@ -126,3 +255,18 @@ func workers(cfg *configs.Config) int {
 	}
 	return cfg.Triage.Workers
 }
+
+// trialCommand is this program as the process of a provider's trial.
+func trialCommand(command []string) []string {
+	if command != nil {
+		return command
+	}
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0]
+	}
+	return []string{program, TrialCommand}
+}
+
+// TrialCommand is the command that makes a provider's trial; see onnx.Answer.
+const TrialCommand = "try-provider"

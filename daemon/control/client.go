@@ -57,6 +57,23 @@ func (c *Client) Park(ctx context.Context, p Park) (Changed, error) {
 	return changed, c.call(ctx, http.MethodPost, "/v1/legs/park", p, &changed)
 }
 
+// ActivateModels brings other models into service.
+func (c *Client) ActivateModels(ctx context.Context, a Activate) (ModelChange, error) {
+	var change ModelChange
+	return change, c.call(ctx, http.MethodPost, "/v1/models/activate", a, &change)
+}
+
+// RollBackModels brings those before back.
+func (c *Client) RollBackModels(ctx context.Context) (ModelChange, error) {
+	var change ModelChange
+	return change, c.call(ctx, http.MethodPost, "/v1/models/rollback", struct{}{}, &change)
+}
+
+// Relearn has the daemon forget what is usual of studies.
+func (c *Client) Relearn(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/models/relearn", struct{}{}, &struct{}{})
+}
+
 func (c *Client) call(ctx context.Context, method, path string, body, into any) error {
 	content, err := json.Marshal(body)
 	if err != nil {

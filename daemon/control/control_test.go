@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fake struct {
 	retried Retry
 	parked  Park
+	active  Activate
 	err     error
 }
 
@@ -41,6 +42,17 @@ func (f *fake) Park(_ context.Context, p Park) (Changed, error) {
 	f.parked = p
 	return Changed{"pacs": 1}, f.err
 }
+
+func (f *fake) ActivateModels(_ context.Context, a Activate) (ModelChange, error) {
+	f.active = a
+	return ModelChange{Active: []string{"a"}, Previous: []string{"b"}, Canary: "c", Warnings: []string{"w"}}, f.err
+}
+
+func (f *fake) RollBackModels(context.Context) (ModelChange, error) {
+	return ModelChange{Active: []string{"b"}}, f.err
+}
+
+func (f *fake) Relearn(context.Context) error { return f.err }
 
 // serve runs a server for a spool's directory until the test ends.
 func serve(t *testing.T, dir string, d Daemon) {
@@ -95,6 +107,17 @@ func TestCommandsReachTheDaemon(t *testing.T) {
 			changed, err = c.Park(t.Context(), park)
 			if diff := cmp.Diff(park, d.parked); diff != "" || err != nil || changed["pacs"] != 1 {
 				t.Error(diff, err, changed)
+			}
+			activate := Activate{Models: []string{"/m"}, OperatingPoint: "p", Force: true}
+			change, err := c.ActivateModels(t.Context(), activate)
+			if diff := cmp.Diff(activate, d.active) + cmp.Diff(ModelChange{[]string{"a"}, []string{"b"}, "c", []string{"w"}}, change); diff != "" || err != nil {
+				t.Error(diff, err)
+			}
+			if back, err := c.RollBackModels(t.Context()); err != nil || back.Active[0] != "b" {
+				t.Error(back, err)
+			}
+			if err := c.Relearn(t.Context()); err != nil {
+				t.Error(err)
 			}
 			d.err = spool.ErrClosed
 			if changed, err := c.Retry(t.Context(), retry); err == nil || !strings.Contains(err.Error(), spool.ErrClosed.Error()) {

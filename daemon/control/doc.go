@@ -5,9 +5,12 @@
 // directory of mode 0700: root and the daemon's user may. The socket of a daemon
 // that was killed stays behind; nobody answers there, and the next one replaces it.
 //
-//	GET  /v1/status       Status
-//	POST /v1/legs/retry   Retry -> Changed
-//	POST /v1/legs/park    Park -> Changed
+//	GET  /v1/status            Status
+//	POST /v1/legs/retry        Retry -> Changed
+//	POST /v1/legs/park         Park -> Changed
+//	POST /v1/models/activate   Activate -> ModelChange
+//	POST /v1/models/rollback   {} -> ModelChange
+//	POST /v1/models/relearn    {} -> {}
 //
 // An error is answered with a status of 400 or above and {"error": "..."}.
 package control
@@ -26,6 +29,12 @@ type Daemon interface {
 	Retry(ctx context.Context, r Retry) (Changed, error)
 	// Park keeps legs back until Retry.
 	Park(ctx context.Context, p Park) (Changed, error)
+	// ActivateModels brings other models into service, or changes nothing.
+	ActivateModels(ctx context.Context, a Activate) (ModelChange, error)
+	// RollBackModels brings those before back.
+	RollBackModels(ctx context.Context) (ModelChange, error)
+	// Relearn forgets what is usual of studies.
+	Relearn(ctx context.Context) error
 }
 
 // Status is what only the running daemon knows.
@@ -47,6 +56,37 @@ type Model struct {
 	Names    []string `json:"names"` // with the beginnings of their hashes
 	Provider string   `json:"provider,omitempty"`
 	Fault    string   `json:"fault,omitempty"` // why none is in service though one is wanted
+
+	Folders        []string   `json:"folders,omitempty"`
+	OperatingPoint string     `json:"operating_point,omitempty"`
+	Since          time.Time  `json:"since,omitzero"` // in service
+	Providers      []Provider `json:"providers,omitempty"`
+	Alarm          string     `json:"alarm,omitempty"` // of the canary
+	Drift          []string   `json:"drift,omitempty"` // alarms
+}
+
+// Provider is one way to compute a model, the preferred first.
+type Provider struct {
+	Model  string    `json:"model"`
+	Name   string    `json:"name"`
+	State  string    `json:"state"` // serving, standby, proving, waiting, refused, taken out
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+}
+
+// Activate is the body of /v1/models/activate.
+type Activate struct {
+	Models         []string `json:"models"` // folders
+	OperatingPoint string   `json:"operating_point,omitempty"`
+	Force          bool     `json:"force,omitempty"` // also models that do not know phantoms
+}
+
+// ModelChange is what an exchange of models came to.
+type ModelChange struct {
+	Active   []string `json:"active"`   // with the beginnings of their hashes
+	Previous []string `json:"previous"` // likewise
+	Canary   string   `json:"canary,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Broker is where alerts go.

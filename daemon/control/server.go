@@ -140,7 +140,37 @@ func (s *Server) handler() http.Handler {
 			answer(w, changed, err)
 		}
 	})
+	mux.HandleFunc("POST /v1/models/activate", func(w http.ResponseWriter, r *http.Request) {
+		var body Activate
+		if read(w, r, &body) {
+			patient(w)
+			change, err := s.Daemon.ActivateModels(r.Context(), body)
+			answer(w, change, err)
+		}
+	})
+	mux.HandleFunc("POST /v1/models/rollback", func(w http.ResponseWriter, r *http.Request) {
+		if read(w, r, &struct{}{}) {
+			patient(w)
+			change, err := s.Daemon.RollBackModels(r.Context())
+			answer(w, change, err)
+		}
+	})
+	mux.HandleFunc("POST /v1/models/relearn", func(w http.ResponseWriter, r *http.Request) {
+		if read(w, r, &struct{}{}) {
+			answer(w, struct{}{}, s.Daemon.Relearn(r.Context()))
+		}
+	})
 	return mux
+}
+
+// modelTime is how long models may take to be loaded and tried.
+const modelTime = 10 * time.Minute
+
+// patient lets an answer take its time.
+func patient(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(modelTime)) // where it cannot be set, the usual one holds
+	_ = c.SetWriteDeadline(time.Now().Add(modelTime))
 }
 
 // fault is the body of an error.

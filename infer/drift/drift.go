@@ -108,6 +108,9 @@ type track struct {
 	Above  bool      `json:"above,omitempty"` // it was raised upwards
 }
 
+// ForgetPositives begins anew with the positive studies, as for another model.
+func (s *State) ForgetPositives() { s.Positive = track{} }
+
 // Watch adds studies up. It is not safe for concurrent use.
 type Watch struct {
 	State

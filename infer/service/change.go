@@ -71,6 +71,13 @@ func (s *Service) change(ctx context.Context, c Choice, force bool, next Selecti
 	case err != nil:
 		return abandon(err)
 	}
+	if next.Alarm != "" { // it is to be better than what is left
+		if earlier, err := readAnswers(s.State, change.Active); err == nil && earlier != nil {
+			if err := said.compare(earlier); err != nil {
+				return abandon(err)
+			}
+		}
+	}
 	before, done := s.Use()
 	defer done()
 	next.Configured, next.Active, next.Since = s.Configured, r.Choice, time.Now()

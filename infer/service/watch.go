@@ -128,39 +128,52 @@ func (s *Service) previous() infer.Models {
 	return selection.Previous.Refs
 }
 
-// replace takes models out of service whose canary failed: those before come back
-// or, without any, the same ones from the disk. What fails again leaves none.
+// replace mends what a canary has found, by the first that does: the same models
+// from the disk, whose hash is verified anew, where what is in memory was damaged;
+// those of the way back, where their own canary answers as it did; the same models
+// all the same, where they know the truth: the machine or a library computes
+// otherwise than before, which people must judge; none.
 func (s *Service) replace(ctx context.Context, r *Running, cases []Case, why error) error {
-	selection, err := ReadSelection(s.State, s.Configured)
-	if err == nil && selection != nil && selection.Previous != nil {
-		alarm := fmt.Sprintf("rolled back from %v to %v: %v", r.Choice, *selection.Previous, why)
-		_, err := s.change(ctx, *selection.Previous, true, Selection{Reason: alarm, Alarm: alarm})
-		if err == nil {
-			s.raise(standing, alarm)
-			return nil
-		}
-		why = fmt.Errorf("%w; and the models before it do not come back: %w", why, err)
-	}
-	again, err := s.load(r.Choice)
-	if err == nil {
-		var said *answers
-		if _, said, err = run(ctx, again.Classifier, again.Ensemble.Classes, cases, s.Version); err == nil || errors.Is(err, ErrCanaryTruth) {
-			var before *answers
-			if before, err = readAnswers(s.State, r.Ensemble.Models()); err == nil && before != nil {
-				err = said.compare(before)
-			}
-		}
-		if err == nil {
+	again, loading := s.load(r.Choice)
+	var said *answers
+	truth := loading
+	if loading == nil {
+		before, err := readAnswers(s.State, r.Ensemble.Models())
+		_, said, truth = run(ctx, again.Classifier, again.Ensemble.Classes, cases, s.Version)
+		if err == nil && before != nil && said != nil && said.compare(before) == nil {
 			s.exchange(again, nil)
 			s.raise(passing, fmt.Sprintf("%v was loaded anew, and answers as it should again: %v", r.Ensemble.Models(), why))
 			return nil
 		}
-		err = errors.Join(err, again.Classifier.Close())
+	}
+	abandon := func() {
+		if again != nil {
+			if err := again.Classifier.Close(); err != nil {
+				s.Log.Error("a model does not give its memory back", "err", err)
+			}
+		}
 	}
 	if ctx.Err() != nil {
+		abandon()
 		return context.Cause(ctx)
 	}
-	out := fmt.Errorf("the canary failed: %w; loaded anew: %w", why, err)
+	selection, err := ReadSelection(s.State, s.Configured)
+	if err == nil && selection != nil && selection.Previous != nil {
+		alarm := fmt.Sprintf("rolled back from %v to %v: %v", r.Choice, *selection.Previous, why)
+		if _, err = s.change(ctx, *selection.Previous, true, Selection{Reason: alarm, Alarm: alarm}); err == nil {
+			abandon()
+			s.raise(standing, alarm)
+			return nil
+		}
+		why = fmt.Errorf("%w; and the models before do not come back: %w", why, err)
+	}
+	if truth == nil {
+		s.exchange(again, nil)
+		s.raise(passing, fmt.Sprintf("%v; it is the same model, and tells phantoms with a bleed from those without: did the library or the machine change? Measure it (ichwatch assess), then activate it again", why))
+		return nil
+	}
+	abandon()
+	out := fmt.Errorf("the canary failed: %w; loaded anew: %w", why, truth)
 	s.exchange(nil, out)
 	s.raise(standing, "no model is in service: "+out.Error())
 	return nil
