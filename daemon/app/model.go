@@ -116,7 +116,7 @@ func (a *App) openModel(trial []string) *model {
 	}
 	m := new(model)
 	m.service, _ = service.Open(service.Options{ // what is wrong is its fault
-		State: StateDir(a.cfg), Configured: Choice(t), Verifier: verifier, Version: a.version, At: time.Duration(t.CanaryAt),
+		State: StateDir(a.cfg), Configured: Choice(t), Key: "triage.models", Verifier: verifier, Version: a.version, At: time.Duration(t.CanaryAt),
 		Load:   func(e *ensemble.Ensemble) (service.Classifier, error) { return a.loadModel(e, trial) },
 		Attach: func(r *service.Running) any {
 			return &triage.Model{Classifier: r.Classifier, Rule: r.Ensemble.Rule(), OperatingPoint: r.Ensemble.Point}

@@ -41,6 +41,7 @@ type Running struct {
 type Options struct {
 	State      string // directory
 	Configured Choice
+	Key        string // of the configuration, under which Configured.Models stand
 	Verifier   Verifier
 	Version    string // of the program
 	// Load brings an ensemble into memory and runs it once.
@@ -129,7 +130,11 @@ func Open(o Options) (*Service, error) {
 
 // load verifies and warms a choice.
 func (s *Service) load(c Choice) (*Running, error) {
-	e, err := s.Verifier.together(c)
+	key := ""
+	if c.same(s.Configured) {
+		key = s.Key
+	}
+	e, err := s.Verifier.together(c, key)
 	if err != nil {
 		return nil, err
 	}
