@@ -71,7 +71,7 @@ type Triage struct {
 	// what leaves the device.
 	Pseudonymous bool
 
-	Workers int           // slices under way at a time; default 1
+	Workers int           // slices computed at a time; default 1
 	Quiet   time.Duration // after which a study that nobody carries is complete; default 20 s
 	Timeout time.Duration // for the classification of one slice; default 30 s
 	Retry   time.Duration // pause after the ledger gave an error; default 1 s
@@ -126,6 +126,9 @@ type run struct {
 
 func newRun(t *Triage) *run {
 	workers := max(t.Workers, 1)
+	// While one slice waits for the disk, to be read or for its finding, another is
+	// computed; how many of those there are at a time is the classifier's matter.
+	workers += (workers + 1) / 2
 	return &run{
 		Triage:   t,
 		workers:  workers,

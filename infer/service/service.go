@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -145,6 +146,7 @@ func (s *Service) load(c Choice) (*Running, error) {
 	for _, m := range e.Members {
 		m.Release()
 	}
+	debug.FreeOSMemory() // the files' bytes, of which the runtime has a copy
 	c.Refs = e.Models()
 	r := &Running{Choice: c, Ensemble: e, Classifier: classifier, Since: time.Now(), idle: make(chan struct{})}
 	if s.Attach != nil {
