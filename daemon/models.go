@@ -27,8 +27,9 @@ func modelsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "models",
 		Short: "See, verify and exchange the models in service",
-		Long: `A model is a folder in triage.models_dir. One answers, or several as an ensemble:
-those of triage.models until others are activated here.
+		Long: `A model is a folder in triage.models_dir, or one that the package brought. One
+answers, or several as an ensemble: those of triage.models until others are activated
+here.
 
 What is activated is verified (hash, and signature where triage.models_public_key
 asks for one), loaded beside what runs, tried on phantom slices with known truth,
@@ -68,12 +69,25 @@ func (r *modelRoom) open(cmd *cobra.Command) (err error) {
 	return err
 }
 
-// folder is the path of a model that is named by its folder in triage.models_dir, or by a path.
+// shippedModels is where the package puts the models that come with ichwatch.
+const shippedModels = "/usr/share/ichwatch/models"
+
+// folder is the path of a model that is named by its folder in triage.models_dir or among those that the package brought,
+// or by a path.
 func (r *modelRoom) folder(name string) (string, error) {
 	if strings.ContainsRune(name, filepath.Separator) {
 		return filepath.Abs(name)
 	}
-	return filepath.Join(r.cfg.Triage.Folder, name), nil
+	dir := filepath.Join(r.cfg.Triage.Folder, name)
+	if shipped := filepath.Join(shippedModels, name); !hasManifest(dir) && hasManifest(shipped) {
+		return shipped, nil
+	}
+	return dir, nil
+}
+
+func hasManifest(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, manifest.FileName))
+	return err == nil
 }
 
 func (r *modelRoom) folders(names []string) (out []string, err error) {
@@ -112,8 +126,8 @@ func modelsListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the models, and which of them answer",
-		Long: `Lists the models of triage.models_dir and those in use elsewhere, each verified as
-before an activation. Exit status: 0, also where a model has a problem; 1 where the
+		Long: `Lists the models of triage.models_dir, those that the package brought, and those in
+use elsewhere, each verified as before an activation. Exit status: 0, also where a model has a problem; 1 where the
 list cannot be made.`,
 		Example: `  sudo ichwatch models list
   sudo ichwatch models list --format json | jq -r '.[] | select(.state == "active").folder'`,
@@ -146,15 +160,16 @@ func (r *modelRoom) list(ctx context.Context) ([]modelRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(r.cfg.Triage.Folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read triage.models_dir: %w", err)
-	}
 	var dirs []string
-	for _, e := range entries {
-		dir := filepath.Join(r.cfg.Triage.Folder, e.Name())
-		if _, err := os.Stat(filepath.Join(dir, manifest.FileName)); err == nil && !strings.HasPrefix(e.Name(), ".") {
-			dirs = append(dirs, dir)
+	for _, folder := range []string{r.cfg.Triage.Folder, shippedModels} {
+		entries, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("look for models: %w", err)
+		}
+		for _, e := range entries {
+			if dir := filepath.Join(folder, e.Name()); !strings.HasPrefix(e.Name(), ".") && hasManifest(dir) {
+				dirs = append(dirs, dir)
+			}
 		}
 	}
 	for _, dir := range slices.Concat(active, previous, r.cfg.Triage.Models) {
@@ -250,8 +265,8 @@ func modelsVerifyCommand() *cobra.Command {
 		Long: `Verifies models as an activation does before it loads them: the manifest, the hash
 of the file, what the file declares and, where triage.models_public_key names a key,
 the signature; of several, also whether they can answer together. MODEL is a folder
-in triage.models_dir, or a path; without any, each of triage.models_dir is verified
-by itself. It prints what may be expected of them.
+in triage.models_dir or one that the package brought, by its name, or a path; without
+any, each that there is is verified by itself. It prints what may be expected of them.
 
 Exit status: 0 all can be used; 1 one cannot.`,
 		Example: `  sudo ichwatch models verify

@@ -116,17 +116,25 @@ func (a *App) openModel(trial []string) *model {
 	}
 	m := new(model)
 	m.service, _ = service.Open(service.Options{ // what is wrong is its fault
-		State: StateDir(a.cfg), Configured: Choice(t), Key: "triage.models", Verifier: verifier, Version: a.version, At: time.Duration(t.CanaryAt),
-		Load:   func(e *ensemble.Ensemble) (service.Classifier, error) { return a.loadModel(e, trial) },
+		State: StateDir(a.cfg), Configured: Choice(t), Explain: a.explain, Verifier: verifier, Version: a.version, At: time.Duration(t.CanaryAt),
+		Load: func(e *ensemble.Ensemble) (service.Classifier, error) { return a.loadModel(e, trial) },
 		Attach: func(r *service.Running) any {
 			return &triage.Model{Classifier: r.Classifier, Rule: r.Ensemble.Rule(), OperatingPoint: r.Ensemble.Point}
 		},
-		Cases:  canary, Changed: a.modelChanged, Log: a.log,
+		Cases: canary, Changed: a.modelChanged, Log: a.log,
 	})
 	if t.DriftStudies > 0 {
 		m.drift = openObserver(m, StateDir(a.cfg), t.DriftStudies, a.log)
 	}
 	return m
+}
+
+// explain names the lines of the configuration.
+func (a *App) explain(err error) error {
+	if _, wrong := ReadModels(a.cfg); wrong != nil {
+		return wrong
+	}
+	return err
 }
 
 // loadModel loads an ensemble, with the providers that are configured.

@@ -123,7 +123,7 @@ func (s *Service) wayBack(before, next Choice) *Choice {
 // run.
 func Choose(state string, configured Choice, v Verifier, c Choice) (Change, error) {
 	c.Refs = nil
-	e, err := v.together(c, "")
+	e, err := v.together(c)
 	if err != nil {
 		return Change{}, err
 	}

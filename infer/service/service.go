@@ -42,9 +42,11 @@ type Running struct {
 type Options struct {
 	State      string // directory
 	Configured Choice
-	Key        string // of the configuration, under which Configured.Models stand
-	Verifier   Verifier
-	Version    string // of the program
+	// Explain says in the configuration's terms why its own models do not load; may
+	// be nil.
+	Explain  func(error) error
+	Verifier Verifier
+	Version  string // of the program
 	// Load brings an ensemble into memory and runs it once.
 	Load func(*ensemble.Ensemble) (Classifier, error)
 	// Attach makes what goes with a running ensemble; may be nil.
@@ -131,12 +133,11 @@ func Open(o Options) (*Service, error) {
 
 // load verifies and warms a choice.
 func (s *Service) load(c Choice) (*Running, error) {
-	key := ""
-	if c.same(s.Configured) {
-		key = s.Key
-	}
-	e, err := s.Verifier.together(c, key)
+	e, err := s.Verifier.together(c)
 	if err != nil {
+		if s.Explain != nil && c.same(s.Configured) {
+			err = s.Explain(err)
+		}
 		return nil, err
 	}
 	classifier, err := s.Load(e)

@@ -80,16 +80,12 @@ func readSmall(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// together loads the members of a choice and puts them together. Where key is
-// given, that is where the configuration lists them.
-func (v Verifier) together(c Choice, key string) (*ensemble.Ensemble, error) {
+// together loads the members of a choice and puts them together.
+func (v Verifier) together(c Choice) (*ensemble.Ensemble, error) {
 	var members []*manifest.Manifest
 	var errs []error
-	for i, dir := range c.Models {
+	for _, dir := range c.Models {
 		m, err := v.Load(dir)
-		if err != nil && key != "" {
-			err = fmt.Errorf("%s[%d]: %w", key, i, err)
-		}
 		errs = append(errs, err)
 		members = append(members, m)
 	}
