@@ -58,14 +58,15 @@ func TestPromise5_AnsweredOnThePage(t *testing.T) {
 	b.Until("the alert is there without a reload", `window.samePage && document.querySelector(".alert.open h3")?.textContent.startsWith("Suspected epidural")`)
 	b.Until("with its picture", `document.querySelector(".thumb img")?.naturalWidth > 0`)
 	b.Shot("real-list-desktop-dark")
-	b.Do("open", chromedp.Click(`.alert.open [data-act="open"]`), chromedp.WaitVisible("#panel"))
+	b.Click(`.alert.open [data-act="open"]`)
+	b.Until("the study is open", `document.querySelector("#panel")`)
 	b.Until("the slice is drawn, with its sides and its score", `document.querySelector("#wait").hidden && document.querySelector("#canvas").dataset.slice
 		&& document.querySelector(".side.left").textContent === "R" && document.querySelector("#c-score").textContent.startsWith("Epidural 0.")`)
 	b.Until("the study is decided", `document.querySelector("#panel .outcome").textContent === "POSITIVE"`)
 	b.Shot("real-study-desktop-dark")
-	b.Do("answer", chromedp.Click(`#panel [data-act="acknowledge"]`))
+	b.Click(`#panel [data-act="acknowledge"]`)
 	b.Until("it is recorded", `document.querySelector("#panel .facts").textContent.includes("anna has it")`)
-	b.Do("judge", chromedp.Click(`#panel [data-act="confirmed"]`))
+	b.Click(`#panel [data-act="confirmed"]`)
 	b.Until("it is recorded", `document.querySelector('#panel [data-act="confirmed"]').getAttribute("aria-pressed") === "true"`)
 
 	r := d.ledger(t)

@@ -92,7 +92,7 @@ func TestOnCall(t *testing.T) {
 		t.Fatalf("ben: %d %s", status, body)
 	}
 	b.Until("she sees what ben said", `document.querySelector('#panel [data-act="false-alarm"]').getAttribute("aria-pressed") === "true"`)
-	b.Do("she says otherwise", chromedp.Click(`#panel [data-act="confirmed"]`))
+	b.Click(`#panel [data-act="confirmed"]`)
 	b.Until("it is recorded", `document.querySelector("#said").textContent.includes("Confirmed, recorded")`)
 	b.Until("it stands", `document.querySelector('#panel [data-act="confirmed"]').getAttribute("aria-pressed") === "true"`)
 	b.Shot("study-judged-desktop-light")
@@ -140,12 +140,13 @@ func TestOnAPhone(t *testing.T) {
 	b.Shot("list-phone-dark")
 	b.Until("targets are large enough", `[...document.querySelectorAll(".acts button, .acts .button, .bar a, .tool")].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 40).length === 0 || [...document.querySelectorAll(".acts button, .tool")].every((e) => e.getBoundingClientRect().height >= 44)`)
 
-	b.Do("one tap", chromedp.Click(`.alert [data-act="acknowledge"]`))
+	b.Click(`.alert [data-act="acknowledge"]`)
 	b.Until("she has it", `document.querySelector("#said").textContent.includes("You have it") && document.querySelectorAll(".alert.open").length === 1`)
 	b.Until("it moved to those in hand", `document.querySelector('[data-key="inhand"] .has')?.textContent.includes("anna")`)
 	b.Shot("list-acknowledged-phone-dark")
 
-	b.Do("open", chromedp.Click(`.alert.open [data-act="open"]`), chromedp.WaitVisible("#panel"))
+	b.Click(`.alert.open [data-act="open"]`)
+	b.Until("the study is open", `document.querySelector("#panel")`)
 	b.Until("drawn", drawn)
 	b.Until("nothing is wider than the screen", `document.documentElement.scrollWidth <= 390`)
 	b.Shot("study-phone-dark")
@@ -154,7 +155,7 @@ func TestOnAPhone(t *testing.T) {
 	b.Do("drag up", touch(180, 320, 180, 240))
 	b.Until("it scrolled", fmt.Sprintf(`Number(document.querySelector("#scroll").value) > %d`, before))
 	b.Value(`Number(document.querySelector("#scroll").value)`, &after)
-	b.Do("one tap for the verdict", chromedp.Click(`#panel [data-act="unsure"]`))
+	b.Click(`#panel [data-act="unsure"]`)
 	b.Until("recorded", `document.querySelector("#said").textContent.includes("Unsure, recorded")`)
 	if after <= before {
 		t.Errorf("from slice %d to %d", before, after)
@@ -250,7 +251,8 @@ func TestOnEveryScreen(t *testing.T) {
 		}
 	}
 	b.On(consoletest.Desktop, "light")
-	b.Do("check the configuration", chromedp.Navigate(s.base+"/device"), chromedp.Click(`form[action="/device/check"] button`))
+	b.Do("check the configuration", chromedp.Navigate(s.base+"/device"))
+	b.Click(`form[action="/device/check"] button`)
 	b.Until("what is wrong is said", `document.body.innerText.includes("has no valid port") && document.body.innerText.includes("has changed since")`)
 	b.Do("to the end", chromedp.Evaluate(`scrollTo(0, document.body.scrollHeight)`, nil))
 	b.Shot("device-checked")

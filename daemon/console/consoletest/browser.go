@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a step may take on a slow machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Browser is a Chromium that knows nothing of any other.
 type Browser struct {
@@ -117,6 +117,29 @@ func (b *Browser) Until(what, expression string) {
 		case <-late:
 			b.Shot("stuck")
 			b.t.Fatalf("%s: never %s: %v\n%s", what, expression, err, b.Text("body"))
+		}
+	}
+}
+
+// Click clicks on what a selector finds, once it can be clicked: while it is
+// drawn anew there is nothing to hit.
+func (b *Browser) Click(selector string) {
+	b.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for {
+		ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
+		err := chromedp.Run(ctx, chromedp.Click(selector, chromedp.ByQuery))
+		cancel()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			b.Shot("stuck")
+			b.t.Fatalf("click %s: %v\n%s", selector, err, b.Text("body"))
 		}
 	}
 }
