@@ -95,6 +95,7 @@ type ct struct {
 	total      int
 	toCommit   []*commitment.Request // of what was acknowledged, one in each of the next associations
 	awaited    map[dicom.UID]int     // reports, by transaction: how many references
+	requested  map[dicom.UID]bool    // transactions: what they name does not change any more
 	complaints []string              // about reports
 	perLife    map[dicom.UID]int     // sent again in this life
 }
@@ -102,7 +103,7 @@ type ct struct {
 func newCT(t *testing.T, to string, rng *rand.Rand, templates []*template) *ct {
 	c := &ct{
 		t: t, to: to, templates: templates, rng: rand.New(rand.NewPCG(rng.Uint64(), 0)),
-		shots: map[dicom.UID]*shot{}, expected: map[dicom.UID]alerts.Outcome{}, tried: map[dicom.UID]int{}, awaited: map[dicom.UID]int{}, perLife: map[dicom.UID]int{},
+		shots: map[dicom.UID]*shot{}, expected: map[dicom.UID]alerts.Outcome{}, tried: map[dicom.UID]int{}, awaited: map[dicom.UID]int{}, requested: map[dicom.UID]bool{}, perLife: map[dicom.UID]int{},
 	}
 	c.addr = dimsetest.NewServer(t, c, func(s *dimse.Server) { s.AETitle, s.EventReports = "CT1", c }).Addr
 	return c
@@ -251,7 +252,7 @@ func (c *ct) acknowledge(s *shot) {
 	defer c.mu.Unlock()
 	c.queue, c.acked = c.queue[1:], append(c.acked, s)
 	ref := commitment.Reference{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: s.uid}
-	if n := len(c.toCommit); n > 0 && c.awaited[c.toCommit[n-1].TransactionUID] == 0 { // it was never asked
+	if n := len(c.toCommit); n > 0 && !c.requested[c.toCommit[n-1].TransactionUID] {
 		c.toCommit[n-1].References = append(c.toCommit[n-1].References, ref)
 		return
 	}
@@ -266,6 +267,7 @@ func (c *ct) commitment() *commitment.Request {
 		return nil
 	}
 	rq := c.toCommit[0]
+	c.requested[rq.TransactionUID] = true
 	c.awaited[rq.TransactionUID] = len(rq.References)
 	return rq
 }

@@ -209,7 +209,7 @@ func (p *Provider) ended(ctx context.Context, t spool.CommitmentTransaction, r *
 	log = log.With("transaction", t.Request.TransactionUID)
 	if err == nil {
 		log.Info("storage commitment reported", "committed", len(r.Committed), "failed", len(r.Failed))
-		if err := p.Spool.ReportDelivered(ctx, t.ID); err != nil {
+		if err := p.Spool.ReportDelivered(ctx, t); err != nil {
 			return err
 		}
 		p.settled(t.ID)

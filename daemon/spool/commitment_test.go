@@ -196,11 +196,17 @@ func TestTransactions(t *testing.T) {
 	if all, err := s.OpenTransactions(ctx, "CT1", 10); err != nil || len(all) != 1 || all[0].Attempts != 1 || all[0].LastReason != "no answer" {
 		t.Errorf("open %+v, %v", all, err)
 	}
+	c.advance(time.Second)
 	must(t, opened("CT1", one, roomy)) // a peer that asks again is there
-	if due, err := s.DueTransactions(ctx, "CT1", c.now(), 10); err != nil || len(due) != 1 {
-		t.Errorf("asked again, due %+v, %v", due, err)
+	due, err = s.DueTransactions(ctx, "CT1", c.now(), 10)
+	if err != nil || len(due) != 1 || due[0].ID != want.ID {
+		t.Fatalf("asked again, due %+v, %v", due, err)
 	}
-	must(t, s.ReportDelivered(ctx, want.ID))
+	must(t, s.ReportDelivered(ctx, want)) // the report was on its way when it asked again
+	if all, err := s.OpenTransactions(ctx, "CT1", 10); err != nil || len(all) != 1 {
+		t.Errorf("asked again while the report was on its way, open %+v, %v", all, err)
+	}
+	must(t, s.ReportDelivered(ctx, due[0]))
 	if _, ok, err := s.NextTransactionDue(ctx, "CT1"); err != nil || ok {
 		t.Errorf("due after delivery: %v", err)
 	}
@@ -210,7 +216,7 @@ func TestTransactions(t *testing.T) {
 	if err != nil || len(again) != 1 || again[0].ID == want.ID || again[0].Attempts != 0 {
 		t.Fatalf("asked once more, due %+v, %v", again, err)
 	}
-	must(t, s.ReportDelivered(ctx, want.ID)) // of the old one, without effect
+	must(t, s.ReportDelivered(ctx, want)) // of the old one, without effect
 
 	c.advance(time.Hour)
 	must(t, opened("CT1", two, roomy))

@@ -354,7 +354,7 @@ func (w *world) ask(ctx context.Context, s *Spool) error {
 			continue
 		}
 		w.tell("reported", "")
-		if err := s.ReportDelivered(ctx, open[0].ID); err != nil {
+		if err := s.ReportDelivered(ctx, open[0]); err != nil {
 			return err
 		}
 	}

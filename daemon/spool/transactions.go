@@ -136,14 +136,15 @@ func (s *Spool) NextTransactionDue(ctx context.Context, peer dicom.AETitle) (due
 
 // ReportDelivered forgets a transaction, as the peer has taken the report: what
 // peers may ask for without end must not fill the ledger. It does nothing to a
-// transaction that is settled.
-func (s *Spool) ReportDelivered(ctx context.Context, id int64) error {
+// transaction that is settled, nor to one that was asked for again since: the
+// peer may have asked after it took the report.
+func (s *Spool) ReportDelivered(ctx context.Context, t CommitmentTransaction) error {
 	err := s.write(ctx, durable, StepReportDelivered, func(tx *transaction) error {
-		_, err := tx.exec(`DELETE FROM transactions WHERE id = ? AND state = 'open'`, id)
+		_, err := tx.exec(`DELETE FROM transactions WHERE id = ? AND state = 'open' AND requested_at = ?`, t.ID, instant(t.RequestedAt))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("record that the report of transaction %d is delivered: %w", id, err)
+		return fmt.Errorf("record that the report of transaction %d is delivered: %w", t.ID, err)
 	}
 	return nil
 }
