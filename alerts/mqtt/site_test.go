@@ -155,6 +155,7 @@ func newSite(t *testing.T) *site {
 	s.gate.set(false) // until the broker and the receiver are there
 	s.options = options("tcp://" + s.gate.addr())
 	s.options.Timeout, s.options.KeepAlive = time.Second, 2*time.Second
+	s.options.MaxRetry = 300 * time.Millisecond // and twice that makes a connection
 	s.options.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return s
 }
