@@ -101,9 +101,6 @@ func (r *Reader) account(ctx context.Context, f Filter, contents bool) (Account,
 		return Account{}, err
 	}
 	for _, i := range instances {
-		if err := ctx.Err(); err != nil {
-			return Account{}, err
-		}
 		wrong := r.wrongWith(ctx, i, contents)
 		if wrong != "" {
 			// The daemon may have removed the file since, or have taken it in anew.
@@ -113,6 +110,8 @@ func (r *Reader) account(ctx context.Context, f Filter, contents bool) (Account,
 			wrong = r.wrongWith(ctx, i, contents)
 		}
 		switch {
+		case ctx.Err() != nil: // which is then what is wrong
+			return Account{}, ctx.Err()
 		case wrong != "":
 			i.Wrong = wrong
 			a.Discrepancies = append(a.Discrepancies, i.Discrepancy)
