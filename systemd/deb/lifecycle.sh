@@ -67,8 +67,6 @@ until_so "the study did not reach the PACS" 60 at_pacs 12
 [ -z "$(find /var/lib/ichwatch/spool -type f ! -perm 600)" ] || fail "files that others may read: $(find /var/lib/ichwatch/spool -type f ! -perm 600)"
 
 step "upgraded while scanners knock and send: none is refused, nothing is lost"
-ichwatch phantom moving --class normal --slices 200 || fail "phantom"
-slices=$(find moving -name '*.dcm' | wc -l)
 (
 	while [ ! -e stop ]; do
 		if echoscu -to 20 -aec ICHWATCH localhost 11112 >>echo.txt 2>&1; then echo answered; else echo refused; fi
@@ -76,18 +74,22 @@ slices=$(find moving -name '*.dcm' | wc -l)
 ) &
 knocking=$!
 (
-	for slice in $(find moving -name '*.dcm'); do
-		ichwatch send --called ICHWATCH --retries 3 localhost:11112 "$slice" >>sent.txt 2>&1 || echo "$slice"
-	done >untaken.txt
+	for ((n = 1; ; n++)); do
+		ichwatch phantom "moving/$n" --seed "$n" --class normal --slices 8 >/dev/null
+		for slice in $(find "moving/$n" -name '*.dcm'); do
+			ichwatch send --called ICHWATCH --retries 5 localhost:11112 "$slice" >>sent.txt 2>&1 || echo "$slice" >>untaken.txt
+		done
+		[ ! -e stop ] || exit 0
+	done
 ) &
 sending=$!
-until_so "the study is not under way" 30 at_pacs 13
+until_so "the studies are not under way" 60 at_pacs 13
 dpkg --install "$new" || fail "dpkg --install over a running daemon"
-[ "$(find "$work/pacs" -type f | wc -l)" -lt $((12 + slices)) ] || fail "the study was through before the upgrade"
-wait "$sending"
-[ ! -s untaken.txt ] || { cat sent.txt; fail "objects were not taken: $(cat untaken.txt)"; }
 touch stop
+wait "$sending"
 wait "$knocking"
+[ ! -e untaken.txt ] || { cat sent.txt; fail "objects were not taken: $(cat untaken.txt)"; }
+slices=$(find moving -name '*.dcm' | wc -l)
 [ "$pid" != "$(systemctl show -P MainPID ichwatch.service)" ] || fail "the old daemon still runs"
 printf '   %s C-ECHOs answered, %s refused\n' "$(grep -c answered echoes.txt)" "$(grep -c refused echoes.txt || true)"
 ! grep -q refused echoes.txt || { cat echo.txt; fail "an association was refused during the upgrade"; }
